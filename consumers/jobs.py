@@ -20,10 +20,12 @@ from arq.worker import func
 
 from consumers.runs.parts import Jobs
 from streams.channel import Channel, channel_from_path
-from streams.errors import LogUnavailable
+from streams.errors import ConfigurationRefused, LogUnavailable
 from streams.records.runs import RunView
 from streams.redis.calls import in_our_errors
+from streams.redis.client import open_client
 from streams.redis.keys import JOBS
+from streams.redis.locate import Locator
 from streams.redis.log import Log
 
 JOB: Final = "take_segment"
@@ -56,11 +58,27 @@ def queue_of(agent: str) -> str:
     return f"{JOBS}:{agent}"
 
 
-def arq_pool(log: Log) -> ArqRedis:
-    """An arq client that uses the connections of the log's redis-py client."""
-    return ArqRedis(
-        log.redis.connection_pool, job_serializer=dump_job, job_deserializer=load_job, default_queue_name=JOBS
-    )
+def check_jobs_place(redis_url: str, jobs_redis_url: str | None) -> None:
+    """Refuse a place in which arq cannot keep its queues: its transactions use keys of several slots.
+
+    Raises:
+        ConfigurationRefused: HUB_JOBS_REDIS_URL is missing beside a Cluster, or names one.
+    """
+    if Locator(jobs_redis_url or redis_url).is_cluster:
+        raise ConfigurationRefused(
+            "job queues cannot be kept in a Redis Cluster: set HUB_JOBS_REDIS_URL to a single Redis (redis:// or redis+sentinel://)"
+        )
+
+
+def arq_pool(log: Log, jobs_redis_url: str | None = None) -> ArqRedis:
+    """An arq client: on the server of HUB_JOBS_REDIS_URL, otherwise with the connections of the log's redis-py client.
+
+    Raises:
+        ConfigurationRefused: see `check_jobs_place`.
+    """
+    check_jobs_place(log.url, jobs_redis_url)
+    client = log.redis if jobs_redis_url is None else open_client(Locator(jobs_redis_url).place)
+    return ArqRedis(client.connection_pool, job_serializer=dump_job, job_deserializer=load_job, default_queue_name=JOBS)
 
 
 class ArqJobs:

@@ -19,6 +19,10 @@ class LogUnavailable(StreamsError):
     """Redis is unreachable or too slow. If the outcome is unknown, the same command ID may safely be sent again."""
 
 
+class PartitionMoving(LogUnavailable):
+    """Another server of the Redis Cluster holds the keys, or is about to. The command was not executed."""
+
+
 class RightMissing(LogUnavailable):
     """The hub's Redis user lacks a permission. The same call may be repeated once an operator has granted it."""
 

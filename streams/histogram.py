@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 BOUNDS_S: Final = (
@@ -47,6 +47,12 @@ class Histogram:
         if trace_id:
             self.traces[at] = (trace_id, value_s)
 
+    def add(self, other: Histogram) -> None:
+        """Add the observations of another histogram."""
+        self.counts = [own + more for own, more in zip(self.counts, other.counts, strict=True)]
+        self.sum_s += other.sum_s
+        self.traces |= other.traces
+
     @property
     def count(self) -> int:
         """The number of observations."""
@@ -60,3 +66,11 @@ class Histogram:
             bound = str(BOUNDS_S[at]) if at < len(BOUNDS_S) else "+Inf"
             trace_id, traced_s = self.traces.get(at, ("", 0.0))
             yield Bucket(bound, total, trace_id, traced_s)
+
+
+def joined(several: Iterable[Histogram]) -> Histogram:
+    """One histogram of the observations of several."""
+    found = Histogram()
+    for one in several:
+        found.add(one)
+    return found

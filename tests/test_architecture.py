@@ -173,7 +173,7 @@ LIBRARY_OBJECTS: Final = frozenset(
 """Files that set attributes of objects of a library (Starlette, logging, weakref, arq), whose interface that is."""
 SETTERS_LEFT: Final = frozenset({
     "consumers/runs/flow.py", "consumers/runs/reaper.py", "consumers/runs/segment.py",
-    "streams/redis/server.py", "streams/redis/tail.py",
+    "streams/redis/wire_set.py", "streams/redis/tail.py",
     "projections/conversation.py", "projections/message_tree.py",
     "ops/importing/irc.py",
 })  # fmt: skip

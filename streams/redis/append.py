@@ -27,7 +27,7 @@ from streams.envelope import Actor, Appended, Draft, Durability, Lane
 from streams.errors import CommandIdsFull, GuardRefused, IdempotencyConflict, LogUnavailable, StreamsError
 from streams.histogram import Histogram
 from streams.json_bytes import to_json
-from streams.redis.calls import code_of, is_moved
+from streams.redis.calls import code_of, is_elsewhere, is_moved
 from streams.redis.durability import Barrier, DurabilityPolicy
 from streams.redis.keys import DEFAULT_LIMITS, Keys, Limits
 from streams.redis.scripts import load
@@ -196,6 +196,8 @@ class Appender:
     Args:
         new_epoch: makes a random epoch, for a channel whose log starts over.
         reader: reads each batch back right behind it.
+        life_of: the identity of a partition's data.
+        on_elsewhere: called when the server does not hold a partition's keys.
 
     Attributes:
         appended_count: drafts answered so far.
@@ -210,9 +212,13 @@ class Appender:
         policy: DurabilityPolicy,
         new_epoch: Callable[[], str],
         reader: ReadBack,
+        life_of: Callable[[int], str],
         limits: Limits = DEFAULT_LIMITS,
+        on_elsewhere: Callable[[], None] = lambda: None,
     ) -> None:
         self._keys = keys
+        self._life_of = life_of
+        self._on_elsewhere = on_elsewhere
         self._call = AppendCall(keys, new_epoch, limits)
         self._reader = reader
         self._policy = policy
@@ -224,7 +230,6 @@ class Appender:
         self._moving: set[Channel] = set()
         self._under_way = 0
         self._wire: Wire | None = None
-        self._life = ""
         self._is_flush_scheduled = False
         self._loop = asyncio.get_running_loop()
         self.appended_count = 0
@@ -232,12 +237,9 @@ class Appender:
         self.stored_in = Histogram()
         self.round_trips = Histogram()
 
-    def attach(self, wire: Wire | None, life: str) -> None:
-        """Use this connection, to the log with identity `life`.
-
-        None fails the waiting drafts and refuses new ones until the next connection.
-        """
-        self._wire, self._life = wire, life
+    def attach(self, wire: Wire | None) -> None:
+        """Use this connection; None fails the waiting drafts and refuses new ones until the next connection."""
+        self._wire = wire
         self._moving.clear()
         self._under_way = 0
         if wire is None:
@@ -318,7 +320,7 @@ class Appender:
         return names.stream if draft.lane is Lane.EVENTS else names.live
 
     def _send(self, batch: _Batch, partition: int, group: list[_Waiting]) -> None:
-        args = self._call.arguments(partition, [draft for draft, _, _ in group], batch.label, self._life)
+        args = self._call.arguments(partition, [draft for draft, _, _ in group], batch.label, self._life_of(partition))
         self.batch_count += 1
         batch.due += 1
         sent_s = monotonic()
@@ -382,9 +384,11 @@ class Appender:
         _tell(waiting[1], read_answer(answer, self._policy.level_of(waiting[0].channel.kind)))
 
     def _fail(self, batch: _Batch, group: list[_Waiting], reply: Exception | None) -> None:
-        error = LogUnavailable(
-            f"the append was not confirmed: {reply}" if reply else "the append was not durable in time"
-        )
+        why = f"the append was not confirmed: {reply}" if reply else "the append was not durable in time"
+        if reply is not None and is_elsewhere(reply):
+            why = "nothing was stored: the channel's partition is moving to another server of the Redis Cluster"
+            self._on_elsewhere()
+        error = LogUnavailable(why)
         for _, done, _ in group:
             _tell(done, error)
         if reply is not None and is_moved(reply):

@@ -17,16 +17,21 @@ from typing import Final
 import hiredis
 from redis.exceptions import RedisError
 
-from streams.errors import CommandRefused, LogUnavailable, RightMissing
+from streams.errors import CommandRefused, LogUnavailable, PartitionMoving, RightMissing
 from streams.histogram import Histogram
+from streams.redis.keys import CONFIG, slot_of
+from streams.redis.locate import Locator
 from streams.redis.scripts import Script
-from streams.redis.wire import Argument, Reply, Wire, open_wire
+from streams.redis.wire import Argument, Reply, Wire
 
 CALL_TIMEOUT_S: Final = 5.0
 """Longest wait for a reply. A smaller value gives up on a Redis that is merely busy; with a larger one callers hang on a dead one.
 """
 
 _MOVED: Final = frozenset({"READONLY", "MASTERDOWN"})
+_REDIRECTS: Final = frozenset({"MOVED", "ASK"})
+_ELSEWHERE: Final = _REDIRECTS | {"CLUSTERDOWN", "TRYAGAIN"}
+"""Codes with which a server of a Cluster refuses keys that it does not hold, or not alone; the command was not executed."""
 _PASSES: Final = frozenset({"LOADING", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "OOM", "MISCONF", "NOREPLICAS", "UNKILLABLE"})
 """Codes of temporary refusals, which end by themselves or through an operator: the same call may be repeated."""
 _NEEDS_A_RIGHT: Final = frozenset({"NOPERM", "NOAUTH", "WRONGPASS"})
@@ -54,11 +59,18 @@ def is_moved(error: Exception) -> bool:
     return code_of(error) in _MOVED
 
 
+def is_elsewhere(error: Exception) -> bool:
+    """True if another server of the Cluster holds the keys, or is about to: its map must be read again."""
+    return code_of(error) in _ELSEWHERE
+
+
 def in_our_words(error: hiredis.ReplyError | RedisError | OSError) -> LogUnavailable | CommandRefused:
     """Translate an error reply into one of our errors; a reply gives the same error for every caller."""
     code = code_of(error)
     if code in _NEEDS_A_RIGHT:
         return RightMissing(f"Redis refuses the hub's user; grant it the right to do this: {error}")
+    if code in _REDIRECTS:
+        return PartitionMoving("the channel's partition is moving to another server of the Redis Cluster; retry")
     if isinstance(error, hiredis.ReplyError) and code not in _MOVED and code not in _PASSES:
         return CommandRefused(code, str(error))
     return LogUnavailable(f"Redis cannot do this now: {error or type(error).__name__}")
@@ -95,22 +107,36 @@ class Calls:
     Args:
         open_: opens a new wire.
         timeout_s: longest wait for a reply, unless a call sets another.
+        on_elsewhere: called when another server of the Cluster holds the keys; by default the wire is closed, so that the
+            next call locates that server.
 
     Attributes:
         round_trips: the time from each call to its reply.
     """
 
-    def __init__(self, open_: Callable[[], Awaitable[Wire]], timeout_s: float = CALL_TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        open_: Callable[[], Awaitable[Wire]],
+        timeout_s: float = CALL_TIMEOUT_S,
+        on_elsewhere: Callable[[], None] | None = None,
+    ) -> None:
         self._open = open_
         self._timeout_s = timeout_s
+        self._on_elsewhere = self.close if on_elsewhere is None else on_elsewhere
         self._wire: Wire | None = None
         self._opening = asyncio.Lock()
         self.round_trips = Histogram()
 
     @classmethod
-    def at(cls, url: str, name: str, timeout_s: float = CALL_TIMEOUT_S) -> Calls:
-        """Calls over a separate connection, opened by the first call; `CLIENT LIST` shows its name."""
-        return cls(partial(open_wire, url, name), timeout_s)
+    def at(cls, url: str, name: str, timeout_s: float = CALL_TIMEOUT_S, key: str | bytes = CONFIG) -> Calls:
+        """Calls over a separate connection, opened by the first call; `CLIENT LIST` shows its name.
+
+        In a Cluster it leads to the server that holds `key`.
+
+        Raises:
+            ConfigurationRefused: the URL is invalid.
+        """
+        return cls(partial(Locator(url).open, name, slot_of(key)), timeout_s)
 
     async def call(self, *args: Argument, timeout_s: float | None = None) -> Reply:
         """Send one command and return its reply.
@@ -124,7 +150,7 @@ class Calls:
         try:
             reply = await wire.call(*args, timeout_s=self._timeout_s if timeout_s is None else timeout_s)
         except hiredis.ReplyError as error:
-            raise _refusal(wire, error) from error
+            raise self._refusal(wire, error) from error
         self.round_trips.observe(monotonic() - sent_s)
         return reply
 
@@ -144,7 +170,7 @@ class Calls:
                     raise
                 reply = await wire.call(b"EVAL", script.text, len(keys), *keys, *args, timeout_s=self._timeout_s)
         except hiredis.ReplyError as error:
-            raise _refusal(wire, error) from error
+            raise self._refusal(wire, error) from error
         self.round_trips.observe(monotonic() - sent_s)
         return reply
 
@@ -160,7 +186,7 @@ class Calls:
         self.round_trips.observe(monotonic() - sent_s)
         for reply in replies:
             if isinstance(reply, hiredis.ReplyError):
-                raise _refusal(wire, reply) from reply
+                raise self._refusal(wire, reply) from reply
         return replies
 
     async def transaction(self, commands: Sequence[Sequence[Argument]]) -> list[Reply]:
@@ -185,8 +211,9 @@ class Calls:
                 self._wire = await self._open()
             return self._wire
 
-
-def _refusal(wire: Wire, error: hiredis.ReplyError) -> Exception:
-    if is_moved(error):
-        wire.abort()
-    return in_our_words(error)
+    def _refusal(self, wire: Wire, error: hiredis.ReplyError) -> Exception:
+        if is_moved(error):
+            wire.abort()
+        elif is_elsewhere(error):
+            self._on_elsewhere()
+        return in_our_words(error)

@@ -17,7 +17,8 @@ from streams.errors import ConfigurationRefused
 
 Barrier = tuple[bytes, ...]
 BARRIER_TIMEOUT_MS: Final = 2_000
-_RANK: Final = {Durability.MEMORY: 0, Durability.FSYNC: 1, Durability.REPLICATED: 2}
+RANK: Final = {Durability.MEMORY: 0, Durability.FSYNC: 1, Durability.REPLICATED: 2}
+"""The levels in ascending order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +60,13 @@ class DurabilityPolicy:
             ConfigurationRefused: a kind requires a level that this server cannot provide.
         """
         given = Durability.FSYNC if server.is_fsync_always else Durability.MEMORY
-        levels = {kind: max(self._wanted.get(kind, given), given, key=_RANK.__getitem__) for kind in Kind}
+        levels = {kind: max(self._wanted.get(kind, given), given, key=RANK.__getitem__) for kind in Kind}
         self._barriers = {kind: _barrier(level, server) for kind, level in levels.items() if level is not given}
         self._levels = levels
 
     def lowered(self, before: Mapping[Kind, Durability]) -> frozenset[Kind]:
         """The kinds whose level is now lower than it was in `before`."""
-        return frozenset(kind for kind, level in self._levels.items() if _RANK[level] < _RANK[before[kind]])
+        return frozenset(kind for kind, level in self._levels.items() if RANK[level] < RANK[before[kind]])
 
     def level_of(self, kind: Kind) -> Durability:
         """The level named in acknowledgements for this kind of channel."""

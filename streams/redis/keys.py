@@ -137,6 +137,10 @@ class Keys:
         """The stream of parked work, with the reasons."""
         return f"{self._prefixes[partition]}parked".encode()
 
+    def config(self, partition: int) -> bytes:
+        """The hash with the identity of the partition's data (`life`) in a Cluster, where `CONFIG` covers one server only."""
+        return f"{self._prefixes[partition]}config".encode()
+
     def groups(self, partition: int) -> bytes:
         """The set of all consumer groups ever created in the partition; one that is missing was lost."""
         return f"{self._prefixes[partition]}groups".encode()
@@ -296,6 +300,12 @@ class Servers(Generic[S]):
     """
 
     def __init__(self, keys: Keys, ranges: Sequence[tuple[int, S]]) -> None:
+        self._keys = keys
+        self.fill(ranges)
+
+    def fill(self, ranges: Sequence[tuple[int, S]]) -> None:
+        """Replace the map: slots have moved, or a replica was promoted."""
+        keys = self._keys
         self._firsts = [first for first, _ in ranges]
         self._servers = [server for _, server in ranges]
         self.by_partition = tuple(self.keeping(keys.prefix(number)) for number in range(keys.partitions))
@@ -305,4 +315,8 @@ class Servers(Generic[S]):
 
     def keeping(self, key: str | bytes) -> S:
         """The server that holds this key."""
-        return self._servers[bisect_right(self._firsts, slot_of(key)) - 1]
+        return self.keeping_slot(slot_of(key))
+
+    def keeping_slot(self, slot: int) -> S:
+        """The server that holds this slot."""
+        return self._servers[bisect_right(self._firsts, slot) - 1]

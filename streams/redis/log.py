@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 from redis.asyncio import Redis
@@ -11,17 +12,54 @@ from redis.asyncio import Redis
 from streams.channel import Channel, Kind
 from streams.cursor import Look
 from streams.envelope import Appended, Draft, Durability, Entry
-from streams.histogram import Histogram
+from streams.histogram import Histogram, joined
 from streams.loops import Loops
 from streams.redis.append import Done, Result
-from streams.redis.calls import CALL_TIMEOUT_S, Calls
-from streams.redis.keys import DEFAULT_LIMITS, Keys, Limits, Servers
+from streams.redis.calls import Calls
+from streams.redis.client import open_client
+from streams.redis.cluster import ClusterServers
+from streams.redis.durability import RANK
+from streams.redis.keys import CONFIG, DEFAULT_LIMITS, Keys, Limits, Servers, slot_of
+from streams.redis.locate import Locator
 from streams.redis.replay import PAGE_EVENTS, Replay
-from streams.redis.server import Server, new_epoch
+from streams.redis.server import LoneServer, Server, new_epoch
 from streams.redis.tail import Tail
 
 PARTITIONS: Final = 8
 """Default number of partitions of a new log."""
+
+
+class PartitionCalls:
+    """Calls over separate connections: one for all partitions, or in a Cluster one for each.
+
+    Args:
+        calls: the calls for each partition; the same object for all partitions that share a connection.
+    """
+
+    def __init__(self, calls: Sequence[Calls]) -> None:
+        self._calls = calls
+
+    @classmethod
+    def at(cls, locator: Locator, keys: Keys, name: str) -> PartitionCalls:
+        """Connections that are opened by the first call."""
+        if not locator.is_cluster:
+            return cls([Calls(partial(locator.open, name))] * keys.partitions)
+        slots = (slot_of(keys.prefix(number)) for number in range(keys.partitions))
+        return cls([Calls(partial(locator.open, name, slot)) for slot in slots])
+
+    def in_partition(self, partition: int) -> Calls:
+        """The calls to the server of a partition."""
+        return self._calls[partition]
+
+    def by_connection(self) -> Iterator[tuple[Sequence[int], Calls]]:
+        """For each connection, its partitions and its calls."""
+        for calls in dict.fromkeys(self._calls):
+            yield [number for number, one in enumerate(self._calls) if one is calls], calls
+
+    def close(self) -> None:
+        """Close the connections."""
+        for calls in dict.fromkeys(self._calls):
+            calls.close()
 
 
 class Log:
@@ -36,18 +74,25 @@ class Log:
 
     def __init__(
         self,
-        url: str,
+        locator: Locator,
         keys: Keys,
         servers: Servers[Server],
-        limits: Limits = DEFAULT_LIMITS,
-        loops: Loops | None = None,
+        tails: Sequence[Tail],
+        calls: Sequence[Calls],
+        life_of: Callable[[int], str],
+        limits: Limits,
+        loops: Loops,
+        cluster: ClusterServers | None = None,
     ) -> None:
-        self.loops = loops or Loops()
-        self.url = url
+        self.loops = loops
         self.keys = keys
         self.servers = servers
+        self._locator = locator
+        self._tails = tails
+        self._calls = calls
+        self._cluster = cluster
         self._redis: Redis | None = None
-        self.replay = Replay(keys, servers, new_epoch, limits)
+        self.replay = Replay(keys, self.calls_in, life_of, new_epoch, limits)
 
     @classmethod
     async def open(
@@ -58,27 +103,61 @@ class Log:
         durability: Mapping[Kind, Durability] | None = None,
         limits: Limits = DEFAULT_LIMITS,
     ) -> Log:
-        """Connect, check the server, and create or read the log's partitions.
+        """Connect, check the server or servers, and create or read the log's partitions.
 
         Raises:
             LogUnavailable: Redis could not be reached.
-            ConfigurationRefused: the server's configuration is unsafe, or the log has another number of partitions.
+            ConfigurationRefused: a server's configuration is unsafe, or the log has another number of partitions.
         """
-        loops = Loops()
-        server, keys = await Server.open(url, partitions, durability or {}, limits, loops)
-        return cls(url, keys, Servers(keys, [(0, server)]), limits, loops)
+        loops, locator, wanted = Loops(), Locator(url), durability or {}
+        if locator.is_cluster:
+            cluster = await ClusterServers.open(locator, partitions, wanted, limits, loops)
+            tails = [one.tail for one in cluster.tails]
+            own = (cluster.keys, cluster.servers, tails, cluster.calls, cluster.life_of)
+            return cls(locator, *own, limits, loops, cluster)
+        server, keys = await LoneServer.open(locator, partitions, wanted, limits, loops)
+        tails, calls = [server.tail] * keys.partitions, [server.calls] * keys.partitions
+        return cls(locator, keys, Servers(keys, [(0, server)]), tails, calls, lambda _: server.life, limits, loops)
+
+    @property
+    def url(self) -> str:
+        """REDIS_URL."""
+        return self._locator.url
+
+    @property
+    def is_cluster(self) -> bool:
+        """True if the partitions are spread over the servers of a Cluster."""
+        return self._cluster is not None
 
     @property
     def redis(self) -> Redis:
-        """A redis-py client, which the job queue requires; it connects on first use."""
+        """A redis-py client; it connects on first use. In a Cluster it is a `RedisCluster`, which has the same commands."""
         if self._redis is None:
-            self._redis = _client(self.url)
+            self._redis = open_client(self._locator.place)
         return self._redis
 
     @property
     def is_available(self) -> bool:
-        """True while the connections are open. Only `ping` detects a Redis that hangs."""
-        return all(server.is_available for server in self.servers)
+        """True while the connections to at least one server are open. Only `ping` detects a Redis that hangs."""
+        return any(server.is_available for server in self.servers)
+
+    def reaches(self, channel: Channel) -> bool:
+        """True while the connections to the channel's server are open."""
+        return self._reaches(self.keys.of(channel).partition)
+
+    @property
+    def away_count(self) -> int:
+        """Number of partitions whose server is unreachable."""
+        return sum(not self._reaches(number) for number in range(self.keys.partitions))
+
+    def _reaches(self, partition: int) -> bool:
+        if self._cluster is not None:
+            return self._cluster.reaches(partition)
+        return self.servers.by_partition[partition].is_available
+
+    @property
+    def _all_servers(self) -> Iterable[Server]:
+        return self.servers if self._cluster is None else self._cluster.known
 
     @property
     def connect_count(self) -> int:
@@ -86,22 +165,26 @@ class Log:
 
         Writes before the latest one may have been lost together with the server that received them.
         """
-        return sum(server.connect_count for server in self.servers)
+        return sum(server.connect_count for server in self._all_servers)
 
     @property
     def durability(self) -> Mapping[Kind, Durability]:
-        """The durability levels currently named in acknowledgements, by kind of channel."""
-        return next(iter(self.servers)).durability
+        """The durability levels currently named in acknowledgements, by kind of channel: the lowest of all servers."""
+        levels = [server.durability for server in self.servers]
+        return {kind: min((level[kind] for level in levels), key=RANK.__getitem__) for kind in Kind}
 
     @property
     def changed_durability(self) -> Mapping[Kind, Durability]:
-        """The levels that differ from those at the start, because the server's configuration has changed."""
-        return next(iter(self.servers)).changed_durability
+        """The levels that differ from those at the start, because a server's configuration has changed."""
+        found: dict[Kind, Durability] = {}
+        for server in self.servers:
+            found |= server.changed_durability
+        return found
 
     @property
     def lowered_durability(self) -> frozenset[Kind]:
         """The kinds of channel whose level is lower than at the start."""
-        return next(iter(self.servers)).lowered_durability
+        return frozenset[Kind]().union(*(server.lowered_durability for server in self.servers))
 
     @property
     def memory(self) -> tuple[int, int]:
@@ -123,36 +206,44 @@ class Log:
     @property
     def appended_count(self) -> int:
         """Number of drafts answered so far."""
-        return sum(server.appender.appended_count for server in self.servers)
+        return sum(server.appender.appended_count for server in self._all_servers)
 
     @property
     def batch_count(self) -> int:
         """Number of script calls that appended drafts."""
-        return sum(server.appender.batch_count for server in self.servers)
+        return sum(server.appender.batch_count for server in self._all_servers)
 
     @property
     def stored_in(self) -> Histogram:
         """The time from submitting a draft to its answer."""
-        return next(iter(self.servers)).appender.stored_in
+        return joined(server.appender.stored_in for server in self._all_servers)
 
     @property
     def round_trips(self) -> Mapping[str, Histogram]:
         """The time of Redis's replies: to the append script, and to all other calls."""
-        server = next(iter(self.servers))
-        return {"append": server.appender.round_trips, "call": server.calls.round_trips}
+        calls = dict.fromkeys((*self._calls, *(server.calls for server in self._all_servers)))
+        return {
+            "append": joined(server.appender.round_trips for server in self._all_servers),
+            "call": joined(one.round_trips for one in calls),
+        }
 
     @property
     def read_count(self) -> int:
         """Number of reads of channels with new events."""
-        return sum(server.tail.read_count for server in self.servers)
+        return sum(tail.read_count for tail in dict.fromkeys(self._tails))
 
-    async def ping(self, timeout_s: float = 1.0) -> None:
-        """Make one round trip to each server.
+    async def ping(self, timeout_s: float = 1.0) -> list[str]:
+        """Make one round trip to each server. Returns a sentence for each server that does not answer, if others do.
 
         Raises:
-            LogUnavailable: a server is unreachable, or does not answer within `timeout_s`.
+            LogUnavailable: no server answers within `timeout_s`.
         """
-        await asyncio.gather(*(server.ping(timeout_s) for server in self.servers))
+        servers = list(self.servers)
+        ends = await asyncio.gather(*(server.ping(timeout_s) for server in servers), return_exceptions=True)
+        failed = [(server, end) for server, end in zip(servers, ends, strict=True) if end is not None]
+        if len(failed) == len(servers):
+            raise failed[0][1]
+        return [f"the Redis at {server.where} does not answer: {end}" for server, end in failed]
 
     def submit(self, draft: Draft, done: Done) -> None:
         """Append `draft` with the next batch; `done` receives the `Appended`, or the error that prevented it from being stored."""
@@ -187,44 +278,48 @@ class Log:
         return found[0] if found and found[0].id == event_id.encode() else None
 
     def tail_of(self, channel: Channel) -> Tail:
-        """The tail that watches the channel's partition."""
-        return self._server(channel).tail
+        """The tail that watches the channel's partition; the same for the life of the process."""
+        return self._tails[self.keys.of(channel).partition]
 
     def calls_in(self, partition: int) -> Calls:
         """The calls to the server of a partition."""
-        return self.servers.by_partition[partition].calls
+        return self._calls[partition]
 
     def by_server(self) -> Iterator[tuple[Sequence[int], Calls]]:
         """For each server, its partitions and its calls, so that one write per server reaches all partitions."""
         for server in self.servers:
             yield [at for at in range(self.keys.partitions) if self.servers.by_partition[at] is server], server.calls
 
+    def read_together(self) -> list[Sequence[int]]:
+        """The partitions in groups, such that one command may read streams of all partitions of a group."""
+        partitions = range(self.keys.partitions)
+        return [(number,) for number in partitions] if self.is_cluster else [partitions]
+
     def calls_of(self, channel: Channel) -> Calls:
         """The calls to the server of a channel."""
-        return self._server(channel).calls
+        return self._calls[self.keys.of(channel).partition]
 
     def calls_at(self, key: str | bytes) -> Calls:
         """The calls to the server of a key that belongs to no partition."""
-        return self.servers.keeping(key).calls
+        return self.servers.keeping(key).calls if self._cluster is None else self._cluster.calls_at(key)
 
-    def own_calls(self, name: str) -> Calls:
-        """Calls over a separate connection, for reads that block. The caller closes it."""
-        return Calls.at(self.url, f"hub-{name}")
+    def own_calls(self, name: str, key: str | bytes = CONFIG) -> Calls:
+        """Calls over a separate connection to the server of `key`, for reads that block. The caller closes it."""
+        return Calls(partial(self._locator.open, f"hub-{name}", slot_of(key)))
+
+    def own_partition_calls(self, name: str) -> PartitionCalls:
+        """Calls over separate connections to the servers of all partitions. The caller closes them."""
+        return PartitionCalls.at(self._locator, self.keys, f"hub-{name}")
 
     async def close(self) -> None:
         """Close every connection. Unconfirmed appends fail."""
-        for server in self.servers:
-            await server.close()
+        if self._cluster is not None:
+            await self._cluster.close()
+        else:
+            for server in self.servers:
+                await server.close()
         if self._redis is not None:
             await self._redis.aclose()
 
     def _server(self, channel: Channel) -> Server:
         return self.servers.by_partition[self.keys.of(channel).partition]
-
-
-def _client(url: str) -> Redis:
-    keepalive = {} if url.startswith("unix:") else {"socket_keepalive": True}  # redis-py refuses it on a unix socket
-    client: Redis = Redis.from_url(
-        url, socket_timeout=CALL_TIMEOUT_S, socket_connect_timeout=2.0, health_check_interval=15, **keepalive
-    )
-    return client

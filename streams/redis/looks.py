@@ -14,9 +14,9 @@ from typing import Final, NamedTuple
 from streams.channel import Channel
 from streams.cursor import Look, Position
 from streams.errors import CommandRefused
-from streams.redis.keys import DEFAULT_LIMITS, Keys, Limits, Servers
+from streams.redis.calls import Calls
+from streams.redis.keys import DEFAULT_LIMITS, Keys, Limits
 from streams.redis.scripts import load
-from streams.redis.server import Server
 from streams.redis.wire import Argument, Reply
 
 LOOK: Final = load("look")
@@ -59,13 +59,27 @@ _Waiters = list[asyncio.Future[Sight]]
 
 
 class Looks:
-    """Looks at channels, each on the server that holds it."""
+    """Looks at channels.
+
+    Args:
+        keys: builds the names of all keys.
+        calls_in: the calls to the server of a partition.
+        life_of: the identity of a partition's data.
+        new_epoch: makes a random epoch, for a channel whose log starts over.
+        limits: the lengths of the bells.
+    """
 
     def __init__(
-        self, keys: Keys, servers: Servers[Server], new_epoch: Callable[[], str], limits: Limits = DEFAULT_LIMITS
+        self,
+        keys: Keys,
+        calls_in: Callable[[int], Calls],
+        life_of: Callable[[int], str],
+        new_epoch: Callable[[], str],
+        limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         self._keys = keys
-        self._servers = servers
+        self._calls_in = calls_in
+        self._life_of = life_of
         self._new_epoch = new_epoch
         self._limits = limits
         self._wanted: dict[int, dict[_Wanted, _Waiters]] = {}
@@ -116,9 +130,8 @@ class Looks:
                     waiter.set_result(sight)
 
     async def _look(self, partition: int, several: list[_Wanted]) -> list[Sight]:
-        server = self._servers.by_partition[partition]
         keys: list[bytes] = [self._keys.bell(partition)]
-        args: list[Argument] = [self._new_epoch(), self._limits.bell_entries, server.life]
+        args: list[Argument] = [self._new_epoch(), self._limits.bell_entries, self._life_of(partition)]
         for channel, after, reads in several:
             names = self._keys.of(channel)
             keys += (
@@ -131,7 +144,7 @@ class Looks:
             for read in reads:
                 keys.append(read.key)
                 args += (read.command, len(read.args), *read.args)
-        replies = await server.calls.run(LOOK, keys, *args)
+        replies = await self._calls_in(partition).run(LOOK, keys, *args)
         return [_read(raw, wanted.reads) for raw, wanted in zip(replies, several, strict=True)]
 
 

@@ -9,11 +9,10 @@ from streams.channel import Channel
 from streams.cursor import Look
 from streams.envelope import DAMAGED, Entry, read_entry, read_live_entry
 from streams.redis.append import checksum
-from streams.redis.calls import text_pairs
-from streams.redis.keys import DEFAULT_LIMITS, Keys, Limits, Servers
+from streams.redis.calls import Calls, text_pairs
+from streams.redis.keys import DEFAULT_LIMITS, Keys, Limits
 from streams.redis.looks import KeyRead, Looks, Sight
 from streams.redis.scripts import load
-from streams.redis.server import Server
 from streams.redis.wire import Argument, Reply
 
 TRIM: Final = load("trim")
@@ -49,14 +48,27 @@ _PLAIN_FIELDS: Final = 12
 
 
 class Replay:
-    """Reads channels, each from the server that holds it."""
+    """Reads channels, each from the server that holds it.
+
+    Args:
+        keys: builds the names of all keys.
+        calls_in: the calls to the server of a partition.
+        life_of: the identity of a partition's data.
+        new_epoch: makes a random epoch, for a channel whose log starts over.
+        limits: the lengths of the bells.
+    """
 
     def __init__(
-        self, keys: Keys, servers: Servers[Server], new_epoch: Callable[[], str], limits: Limits = DEFAULT_LIMITS
+        self,
+        keys: Keys,
+        calls_in: Callable[[int], Calls],
+        life_of: Callable[[int], str],
+        new_epoch: Callable[[], str],
+        limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         self._keys = keys
-        self._servers = servers
-        self._looks = Looks(keys, servers, new_epoch, limits)
+        self._calls_in = calls_in
+        self._looks = Looks(keys, calls_in, life_of, new_epoch, limits)
 
     async def look(self, channel: Channel, after: str | None = None) -> Look:
         """Read head, floor, epoch, and the events around `after`, all at one moment.
@@ -121,15 +133,15 @@ class Replay:
     async def trim(self, channel: Channel, upto: str) -> int:
         """Deletes all events up to and including `upto` and moves the floor. Returns their number."""
         keys = self._keys.of(channel)
-        reply = await self._servers.by_partition[keys.partition].calls.run(TRIM, (keys.stream, keys.meta), upto)
+        reply = await self._calls_in(keys.partition).run(TRIM, (keys.stream, keys.meta), upto)
         return int(reply[0])
 
     async def _page(
         self, channel: Channel, stream: bytes, command: bytes, first: Argument, last: Argument, limit: int
     ) -> list[Reply]:
-        calls = self._servers.by_partition[self._keys.of(channel).partition].calls
+        calls = self._calls_in(self._keys.of(channel).partition)
         entries: list[Reply] = await calls.run(PAGE, (stream,), command, first, last, limit, PAGE_BYTES)
         return entries
 
     async def _call(self, channel: Channel, *args: Argument) -> Reply:
-        return await self._servers.by_partition[self._keys.of(channel).partition].calls.call(*args)
+        return await self._calls_in(self._keys.of(channel).partition).call(*args)

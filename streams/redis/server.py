@@ -1,43 +1,35 @@
-"""The connections of a process to one Redis server: their supervision, and append, tail and calls over them."""
+"""The connections of a process to one Redis server: append and calls over them, their supervision, and the server's facts."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
-import random
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from time import monotonic
-from typing import Final
-
-import hiredis
+from typing import ClassVar, Final
 
 from streams.channel import Kind
 from streams.envelope import Durability
 from streams.errors import ConfigurationRefused, LogUnavailable
 from streams.loops import Loop, Loops
-from streams.redis.append import Appender
-from streams.redis.calls import Calls, in_our_words
+from streams.redis.append import Appender, ReadBack
+from streams.redis.calls import Calls
 from streams.redis.durability import DurabilityPolicy, ServerFacts
-from streams.redis.keys import Keys, Limits
+from streams.redis.keys import CONFIG, Keys, Limits
+from streams.redis.locate import Locator
 from streams.redis.server_check import FixedLog, check_facts, fix_keys, read_clock, read_facts, read_memory
-from streams.redis.tail import Tail
+from streams.redis.tail import Labels, Tail
 from streams.redis.wire import Wire, open_wire
+from streams.redis.wire_set import WireSet
 
-RECONNECT_MIN_S: Final = 0.05
-RECONNECT_MAX_S: Final = 1.0
-CHECK_INTERVAL_S: Final = 0.5
 FACTS_EVERY_S: Final = 1.0
 """Interval between two reads of the server's configuration and clock: acknowledgements are correct within 2 s of a change. A
 read costs Redis about 0.1 ms.
 """
-HUNG_AFTER_CHECKS: Final = {"append": 10, "query": 10, "bell": 6, "tail": 4}
-"""By wire: the number of consecutive checks with a reply due and no byte received, after which the socket counts as half-open.
-A blocked read of a bell is silent for `BLOCK_MS`.
-"""
+SENTINEL_EVERY_S: Final = 2.0
+"""Interval at which the Sentinels are asked for the server's address: one that was cut off from them keeps its connections."""
 
 new_epoch: Final[Callable[[], str]] = partial(secrets.token_hex, 8)
 """Makes a random identity: the epoch of a channel that starts over, or the label prefix of a process's batches."""
@@ -46,59 +38,93 @@ _log = logging.getLogger(__name__)
 
 
 class Server:
-    """Append, tail and calls on one Redis.
+    """Append and calls on one Redis server.
 
-    Reconnects by itself; while Redis is unreachable appends and calls are refused at once.
+    Reconnects by itself; while the server is unreachable appends and calls are refused at once.
+
+    Args:
+        where: names the server in log lines.
+        locate: finds the URL of the server.
+        keys: builds the names of all keys.
+        policy: the durability of acknowledgements.
+        reader: reads back what is appended.
+        life_of: the identity of a partition's data.
+        limits: the sizes of what is kept.
+        loops: runs the background loops.
+        on_elsewhere: called when the server does not hold a partition's keys, or is unreachable.
 
     Attributes:
         calls: calls over one pipelined connection, so that a thousand resumes share round trips.
         connect_count: number of connects so far, including the first.
-        life: the identity of the data on the server.
     """
 
-    def __init__(self, url: str, fixed: FixedLog, policy: DurabilityPolicy, limits: Limits, loops: Loops) -> None:
-        keys = fixed.keys
-        self.url = url
-        self.life = fixed.life
-        self.tail = Tail(keys, new_epoch(), limits)
-        self.appender = Appender(keys, policy, new_epoch, self.tail, limits)
-        self.calls = Calls(self._query_wire)
+    WIRES: ClassVar[tuple[str, ...]] = ("append", "query")
+
+    def __init__(
+        self,
+        where: str,
+        locate: Callable[[], Awaitable[str]],
+        keys: Keys,
+        policy: DurabilityPolicy,
+        reader: ReadBack,
+        life_of: Callable[[int], str],
+        limits: Limits,
+        loops: Loops,
+        on_elsewhere: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.where = where
+        self.appender = Appender(keys, policy, new_epoch, reader, life_of, limits, on_elsewhere)
+        self.calls = Calls(self.query_wire, on_elsewhere=on_elsewhere)
         self._keys = keys
         self._policy = policy
         self._facts: ServerFacts | None = None
         self._begun_with = policy.levels
         self._clock_ahead_ms = 0.0
         self._query: Wire | None = None
-        self._wires: list[Wire] = []
+        self._wires = WireSet(self.WIRES, where, locate, self._attach, self._detach, on_elsewhere)
         self._loops = loops
         self._own_loops: list[Loop] = []
         self.connect_count = 0
-        self._lost = asyncio.Event()
 
     @classmethod
-    async def open(
-        cls, url: str, partitions: int, durability: Mapping[Kind, Durability], limits: Limits, loops: Loops
-    ) -> tuple[Server, Keys]:
-        """Connect, check the server, and fix the partitions; if a log exists, its stored configuration determines the keys.
+    async def open_at(
+        cls,
+        url: str,
+        keys: Keys,
+        durability: Mapping[Kind, Durability],
+        reader: ReadBack,
+        life_of: Callable[[int], str],
+        limits: Limits,
+        loops: Loops,
+        on_elsewhere: Callable[[], None],
+    ) -> Server:
+        """Connect to one primary of a Cluster, and check it.
 
         Raises:
-            LogUnavailable: Redis could not be reached.
-            ConfigurationRefused: the server's configuration is unsafe, or the log has another number of partitions.
+            LogUnavailable: it could not be reached.
+            ConfigurationRefused: its configuration is unsafe.
         """
-        calls = Calls.at(url, "hub-check")
-        try:
-            facts = await read_facts(calls)
-            check_facts(facts)
-            fixed = await fix_keys(calls, partitions)
-        finally:
-            calls.close()
-        server = cls(url, fixed, DurabilityPolicy(durability, facts), limits, loops)
-        await server._connect()
-        server._own_loops += [
-            loops.keep("log", server._supervise),
-            loops.every("log_facts", server._look, FACTS_EVERY_S, retry_max_s=FACTS_EVERY_S),
+        facts = await _checked_facts(url)
+        policy = DurabilityPolicy(durability, facts)
+
+        async def here() -> str:
+            return url
+
+        server = cls(without_password(url), here, keys, policy, reader, life_of, limits, loops, on_elsewhere)
+        await server.start()
+        return server
+
+    async def start(self) -> None:
+        """Connect, and supervise the connections until `close`.
+
+        Raises:
+            LogUnavailable, ConfigurationRefused: see `open_at`.
+        """
+        await self._wires.connect()
+        self._own_loops += [
+            self._loops.keep("log", self._wires.supervise),
+            self._loops.every("log_facts", self._look, FACTS_EVERY_S, retry_max_s=FACTS_EVERY_S),
         ]
-        return server, fixed.keys
 
     @property
     def is_available(self) -> bool:
@@ -150,35 +176,33 @@ class Server:
     async def close(self) -> None:
         """Close every connection. Unconfirmed appends fail."""
         await self._loops.stop(*self._own_loops)
-        self._disconnect()
+        self._own_loops.clear()
+        self._wires.close()
 
-    async def _query_wire(self) -> Wire:
+    async def query_wire(self) -> Wire:
+        """The wire for calls.
+
+        Raises:
+            LogUnavailable: the server is unreachable.
+        """
         if self._query is None:
             raise LogUnavailable("Redis is unreachable")
         return self._query
 
-    async def _connect(self) -> None:
-        self._lost.clear()
-        wires: list[Wire] = []
-        try:
-            wires.extend([await open_wire(self.url, f"hub-{name}") for name in HUNG_AFTER_CHECKS])
-            await self._recheck(wires[1])
-            self._wires = wires
-            append, self._query, bell, read = wires
-            await self.tail.attach(bell, read)
-        except BaseException as error:
-            self._query = None
-            for wire in wires:
-                wire.abort()
-            if isinstance(error, hiredis.ReplyError):  # LOADING after a restart, READONLY after a failover
-                raise in_our_words(error) from error
-            raise
-        for wire in wires:
-            wire.on_lost = self._lost.set
-        self.appender.attach(append, self.life)
+    async def _attach(self, wires: Sequence[Wire]) -> None:
+        append, query = wires[0], wires[1]
+        await self._recheck(query)
+        self._query = query
+        await self._attach_tail(wires[2:])
+        self.appender.attach(append)
         self.connect_count += 1
-        if not all(wire.is_open for wire in wires):
-            self._lost.set()
+
+    def _detach(self) -> None:
+        self._query = None
+        self.appender.attach(None)
+
+    async def _attach_tail(self, wires: Sequence[Wire]) -> None:
+        """Use the wires beyond the first two; a primary of a Cluster has none, because each partition has its own."""
 
     async def _recheck(self, wire: Wire) -> None:
         """Check the server again: after a failover, acknowledgements must not name a level that only the former server provided."""
@@ -189,10 +213,10 @@ class Server:
         calls = Calls(this)
         await self._read_clock(calls)
         self._take(await read_facts(calls))
-        fixed = await fix_keys(calls, self._keys.partitions)
-        if fixed.keys.tags != self._keys.tags:
-            raise ConfigurationRefused("the log was replaced by one with other hash tags; restart this process")
-        self.life = fixed.life
+        await self._check_log(calls)
+
+    async def _check_log(self, calls: Calls) -> None:
+        """Check the configuration of the log, if this server holds it."""
 
     async def _look(self) -> None:
         """Read the settings that may change while the server runs: acknowledgements name the current level, or none are sent.
@@ -230,50 +254,85 @@ class Server:
         redis_ms = await read_clock(calls)
         self._clock_ahead_ms = redis_ms - (asked_at + monotonic()) * 500
 
-    def _disconnect(self) -> None:
-        self._query = None
+
+class LoneServer(Server):
+    """The only server of a hub: it also has the tail and the configuration of the log.
+
+    Attributes:
+        life: the identity of the data on the server.
+    """
+
+    WIRES: ClassVar[tuple[str, ...]] = ("append", "query", "bell", "tail")
+
+    def __init__(
+        self, locator: Locator, fixed: FixedLog, policy: DurabilityPolicy, limits: Limits, loops: Loops
+    ) -> None:
+        self.life = fixed.life
+        self.tail = Tail(fixed.keys, range(fixed.keys.partitions), CONFIG, Labels(new_epoch()), limits)
+        super().__init__(
+            without_password(locator.url),
+            locator.url_of,
+            fixed.keys,
+            policy,
+            self.tail,
+            lambda _: self.life,
+            limits,
+            loops,
+        )
+
+    @classmethod
+    async def open(
+        cls, locator: Locator, partitions: int, durability: Mapping[Kind, Durability], limits: Limits, loops: Loops
+    ) -> tuple[LoneServer, Keys]:
+        """Connect, check the server, and fix the partitions; if a log exists, its stored configuration determines the keys.
+
+        Raises:
+            LogUnavailable: Redis could not be reached.
+            ConfigurationRefused: the server's configuration is unsafe, or the log has another number of partitions.
+        """
+        calls = Calls(partial(locator.open, "hub-check"))
+        try:
+            facts = await read_facts(calls)
+            check_facts(facts)
+            fixed = await fix_keys(calls, partitions)
+        finally:
+            calls.close()
+        server = cls(locator, fixed, DurabilityPolicy(durability, facts), limits, loops)
+        await server.start()
+        if locator.sentinels:
+            server._own_loops.append(loops.every("sentinel", partial(server._follow, locator), SENTINEL_EVERY_S))
+        return server, fixed.keys
+
+    async def _follow(self, locator: Locator) -> None:
+        """Leave a server that the Sentinels have replaced, but that does not know it."""
+        if self.is_available and await locator.url_of() != self._wires.url:
+            self._wires.renew()
+
+    async def _attach_tail(self, wires: Sequence[Wire]) -> None:
+        bell, read = wires
+        await self.tail.attach(bell, read)
+
+    def _detach(self) -> None:
         self.tail.detach()
-        for wire in self._wires:
-            wire.on_lost = _ignore  # closed on purpose: must not be taken for the loss of its successor
-            wire.abort()
-        self.appender.attach(None, self.life)
+        super()._detach()
 
-    async def _supervise(self) -> None:
-        while True:
-            await self._loss()
-            _log.warning("lost Redis at %s; reconnecting", _without_password(self.url))
-            self._disconnect()
-            await self._reconnect()
-            _log.info("Redis is back")
-
-    async def _loss(self) -> None:
-        """Wait until a connection is lost, and abort any connection that hangs."""
-        while not self._lost.is_set():
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(CHECK_INTERVAL_S):
-                    await self._lost.wait()
-            for wire, limit in zip(self._wires, HUNG_AFTER_CHECKS.values(), strict=True):
-                if wire.check() >= limit:
-                    wire.abort()
-
-    async def _reconnect(self) -> None:
-        delay_s = RECONNECT_MIN_S
-        while True:
-            try:
-                await self._connect()
-            except (LogUnavailable, OSError) as error:
-                _log.debug("Redis is still unreachable: %s", error)
-            except Exception:
-                _log.exception("Redis is back, but cannot be used as configured; trying again")
-            else:
-                return
-            await asyncio.sleep(delay_s * random.uniform(0.5, 1.0))  # jitter, so that nodes do not come back in step
-            delay_s = min(delay_s * 2, RECONNECT_MAX_S)
+    async def _check_log(self, calls: Calls) -> None:
+        fixed = await fix_keys(calls, self._keys.partitions)
+        if fixed.keys.tags != self._keys.tags:
+            raise ConfigurationRefused("the log was replaced by one with other hash tags; restart this process")
+        self.life = fixed.life
 
 
-def _ignore() -> None:
-    """Do nothing."""
+async def _checked_facts(url: str) -> ServerFacts:
+    calls = Calls(partial(open_wire, url, "hub-check"))
+    try:
+        facts = await read_facts(calls)
+    finally:
+        calls.close()
+    check_facts(facts)
+    return facts
 
 
-def _without_password(url: str) -> str:
+def without_password(url: str) -> str:
+    """The address of a server, for log lines and errors."""
     return url.rpartition("@")[2]

@@ -99,9 +99,9 @@ async def kept_keys(calls: Calls) -> Keys | None:
     return Keys(int(partitions), tags.decode().split()) if partitions and tags else None
 
 
-async def kept_life(calls: Calls) -> str:
-    """The identity of the existing log; "" if none is recorded."""
-    life = await calls.call("HGET", CONFIG, "life")
+async def kept_life(calls: Calls, key: str | bytes = CONFIG) -> str:
+    """The identity of the existing log, or in a Cluster of a partition's data; "" if none is recorded."""
+    life = await calls.call("HGET", key, "life")
     return life.decode() if life else ""
 
 
@@ -114,14 +114,40 @@ async def fix_keys(calls: Calls, partitions: int) -> FixedLog:
     await calls.call("HSETNX", CONFIG, "partitions", partitions)
     await calls.call("HSETNX", CONFIG, "life", secrets.token_hex(8))
     begun_with, tags, life = await calls.call("HMGET", CONFIG, "partitions", "tags", "life")
-    if int(begun_with) != partitions:
-        raise ConfigurationRefused(
-            f"HUB_PARTITIONS is {partitions}, but this log was begun with {int(begun_with)}; set it to that"
-        )
+    _refuse_other_number(partitions, int(begun_with))
     if tags is None:
         await calls.call("HSETNX", CONFIG, "tags", " ".join(spread_tags(partitions)))
         tags = await calls.call("HGET", CONFIG, "tags")
     return FixedLog(Keys(partitions, tags.decode().split()), life.decode())
+
+
+async def fix_partitions(calls: Calls, partitions: int) -> Keys:
+    """Write partitions and hash tags of a log in a Cluster at the first start, as `fix_keys` does. `calls` lead to `CONFIG`.
+
+    Raises:
+        ConfigurationRefused: the log was created with another number of partitions.
+    """
+    begun_with, tags = await calls.call("HMGET", CONFIG, "partitions", "tags")
+    if begun_with is None or tags is None:
+        await calls.call("HSETNX", CONFIG, "partitions", partitions)
+        await calls.call("HSETNX", CONFIG, "tags", " ".join(spread_tags(int(begun_with or partitions))))
+        begun_with, tags = await calls.call("HMGET", CONFIG, "partitions", "tags")
+    _refuse_other_number(partitions, int(begun_with))
+    return Keys(partitions, tags.decode().split())
+
+
+async def fix_life(calls: Calls, key: bytes) -> str:
+    """The identity of the data beside `key`, made at the first start and after a flush."""
+    await calls.call("HSETNX", key, "life", secrets.token_hex(8))
+    life: bytes = await calls.call("HGET", key, "life")
+    return life.decode()
+
+
+def _refuse_other_number(wanted: int, begun_with: int) -> None:
+    if wanted != begun_with:
+        raise ConfigurationRefused(
+            f"HUB_PARTITIONS is {wanted}, but this log was begun with {begun_with}; set it to that"
+        )
 
 
 def _memory_in(info: Mapping[str, str]) -> tuple[int, int]:

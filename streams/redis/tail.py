@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Final, Protocol
 
@@ -22,7 +22,7 @@ from streams.channel import Channel
 from streams.cursor import Position, id_order
 from streams.envelope import Entry, read_entry, read_live_entry, unbroken
 from streams.redis.calls import CALL_TIMEOUT_S, pairs
-from streams.redis.keys import CONFIG, DEFAULT_LIMITS, Keys, Limits
+from streams.redis.keys import DEFAULT_LIMITS, Keys, Limits
 from streams.redis.wire import Argument, Reply, Wire
 
 READ_EVENTS_MAX: Final = 500
@@ -86,42 +86,61 @@ class Hearer(Protocol):
         """The entries of one read have all been passed on."""
 
 
-class Bells:
-    """Reads the bells for one process, and recognises the entries of the process's own batches.
+class Labels:
+    """The labels of one process's batches, which its bell entries carry.
 
     Args:
-        keys: builds the names of the bells.
-        name: the label prefix of this process's batches, unique among processes.
+        name: begins each label, unique among processes.
+
+    Attributes:
+        name: the same, as bytes.
+        batch: number of batches begun so far.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name.encode()
+        self.batch = 0
+
+    def begin_batch(self) -> bytes:
+        """Returns the label of the next batch."""
+        self.batch += 1
+        return b"%b:%d" % (self.name, self.batch)
+
+
+class Bells:
+    """Reads bells for one process, and recognises the entries of the process's own batches.
+
+    Args:
+        bells: the bells, all of which one command may read.
+        life_key: the hash that holds the identity of the data.
+        labels: the labels of this process's batches.
         limits: the lengths of the bells.
         hearer: receives the entries.
     """
 
-    def __init__(self, keys: Keys, name: str, limits: Limits, hearer: Hearer) -> None:
-        self._bells = [keys.bell(number) for number in range(keys.partitions)]
-        self._name = name.encode()
+    def __init__(
+        self, bells: Sequence[bytes], life_key: str | bytes, labels: Labels, limits: Limits, hearer: Hearer
+    ) -> None:
+        self._bells = bells
+        self._life_key = life_key
+        self._labels = labels
         self._kept_entries = limits.bell_entries
         self._hearer = hearer
         self._last_ids: dict[bytes, bytes] = {}
         self._life: bytes | None = None
         self._life_due_at = 0.0
         self._loop = asyncio.get_running_loop()
-        self._batch = 0
         self._trusted_from = 1
         self.wire: Wire | None = None
 
-    def begin_batch(self) -> bytes:
-        """Returns the label of this process's next batch; bell entries with it are not passed on."""
-        self._batch += 1
-        return b"%b:%d" % (self._name, self._batch)
-
     def distrust(self) -> None:
         """Stop ignoring the bell entries of the batches begun so far: some of their events may still be unread."""
-        self._trusted_from = self._batch + 1
+        self._trusted_from = self._labels.batch + 1
 
     async def place(self, wire: Wire) -> None:
         """Start at the end of every bell, and read from there over `wire`."""
         commands: list[tuple[Argument, ...]] = [("XREVRANGE", bell, "+", "-", "COUNT", 1) for bell in self._bells]
-        *heads, life = await wire.call_all([*commands, ("HGET", CONFIG, "life")], timeout_s=CALL_TIMEOUT_S)
+        *heads, life = await wire.call_all([*commands, ("HGET", self._life_key, "life")], timeout_s=CALL_TIMEOUT_S)
         if isinstance(refusal := next((r for r in (*heads, life) if isinstance(r, Exception)), None), Exception):
             raise refusal
         self._last_ids = {bell: head[0][0] if head else b"0" for bell, head in zip(self._bells, heads, strict=True)}
@@ -135,7 +154,7 @@ class Bells:
         # By the clock: a busy bell must not postpone this check for ever.
         if self._loop.time() >= self._life_due_at:
             self._life_due_at = self._loop.time() + BLOCK_MS / 1000
-            self.wire.send(self._life_seen, b"HGET", CONFIG, b"life")
+            self.wire.send(self._life_seen, b"HGET", self._life_key, b"life")
         self.wire.send(self._rung, b"XREAD", b"BLOCK", BLOCK_MS, b"STREAMS", *self._last_ids, *self._last_ids.values())
 
     def _rung(self, reply: Reply) -> None:
@@ -162,7 +181,7 @@ class Bells:
     def _is_known(self, label: bytes) -> bool:
         """True if the bell entry with this label announces only events that this process reads back by itself."""
         name, _, number = label.partition(b":")
-        return name == self._name and int(number) >= self._trusted_from
+        return name == self._labels.name and int(number) >= self._trusted_from
 
     def _life_seen(self, reply: Reply) -> None:
         """Abort both connections if the log has another identity; on new ones the server adopts the settings of the new log."""
@@ -178,11 +197,13 @@ class Bells:
 
 
 class Tail:
-    """Watches channels. The server object owns it and gives it two new connections after each loss.
+    """Watches channels. Its owner gives it two new connections after each loss.
 
     Args:
         keys: builds the names of all keys.
-        name: the label prefix of this process's batches, unique among processes.
+        partitions: the partitions of the channels, whose streams one command may read.
+        life_key: the hash that holds the identity of the data.
+        labels: the labels of this process's batches.
         limits: the lengths of the bells.
 
     Attributes:
@@ -191,9 +212,17 @@ class Tail:
             drafts was submitted; otherwise None.
     """
 
-    def __init__(self, keys: Keys, name: str, limits: Limits = DEFAULT_LIMITS) -> None:
+    def __init__(
+        self,
+        keys: Keys,
+        partitions: Iterable[int],
+        life_key: str | bytes,
+        labels: Labels,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> None:
         self._keys = keys
-        self._bells = Bells(keys, name, limits, self)
+        self._labels = labels
+        self._bells = Bells([keys.bell(number) for number in partitions], life_key, labels, limits, self)
         self._by_path: dict[bytes, Watched] = {}
         self._by_key: dict[bytes, Watched] = {}
         self._dirty: dict[bytes, Watched] = {}
@@ -230,8 +259,8 @@ class Tail:
         self._mark([watched])
 
     def begin_batch(self) -> bytes:
-        """See `Bells.begin_batch`."""
-        return self._bells.begin_batch()
+        """See `Labels.begin_batch`."""
+        return self._labels.begin_batch()
 
     def distrust(self) -> None:
         """See `Bells.distrust`."""

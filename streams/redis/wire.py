@@ -159,17 +159,17 @@ class Wire(asyncio.Protocol):
         self.on_lost()
 
 
-async def open_wire(url: str, name: str) -> Wire:
+async def open_wire(url: str, name: str, timeout_s: float = CONNECT_TIMEOUT_S) -> Wire:
     """Connect, authenticate, select the database and name the connection (`CLIENT LIST` shows the name).
 
     Raises:
         ConfigurationRefused: the URL is invalid.
-        LogUnavailable: Redis could not be reached, or refused the login, within 2 s.
+        LogUnavailable: Redis could not be reached, or refused the login, within `timeout_s`.
     """
     options = _options(url)
     wire: Wire | None = None
     try:
-        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+        async with asyncio.timeout(timeout_s):
             wire = await _connect(options)
             await _log_in(wire, options, name)
     except BaseException as error:

@@ -55,6 +55,12 @@ def said(
     return Draft(channel, "chat.message", f'{{"text":"{text}"}}'.encode(), actor, command=command, **fields)  # type: ignore[arg-type]
 
 
+async def on_every_server(log: Log, *command: str) -> None:
+    """Send a command without keys to each server of the log."""
+    for server in log.servers:
+        await server.calls.call(*command)
+
+
 async def together(log: Log, drafts: list[Draft]) -> list[Appended | StreamsError]:
     """Append in one tick, so that they share their batches; the answers in order."""
     return await asyncio.gather(*(outcome(log, draft) for draft in drafts))
@@ -652,11 +658,11 @@ class RefusalCases:
         log = await Log.open(own_server.url)
         try:
             await log.append(said(place(tenant), "before", "c-0"))
-            await log.redis.config_set("maxmemory", "1mb")
+            await on_every_server(log, "CONFIG", "SET", "maxmemory", "1mb")
             known, new = said(place(tenant), "x", "c-1"), said(neighbour(log, place(tenant)), "x", "c-2")
             live = said(place(tenant), lane=Lane.LIVE)
             full = [*await together(log, [known]), *await together(log, [new]), *await together(log, [live])]
-            await log.redis.config_set("maxmemory", "0")
+            await on_every_server(log, "CONFIG", "SET", "maxmemory", "0")
             seen = [len(await everything(log, draft.channel)) for draft in (known, new)]
             later = await together(log, [known, new, live])
             duplicate = await log.append(said(place(tenant), "before", "c-0"))
@@ -676,9 +682,9 @@ class RefusalCases:
         """Appends, calls, scripts, pipelines, transactions and groups are told that Redis cannot, and go on after."""
         log = await Log.open(own_server.url)
         try:
-            await log.redis.config_set("maxmemory", "1kb")
+            await on_every_server(log, "CONFIG", "SET", "maxmemory", "1kb")
             full = [await failure(way) for way in ways(log, place(tenant))]
-            await log.redis.config_set("maxmemory", "0")
+            await on_every_server(log, "CONFIG", "SET", "maxmemory", "0")
             after = [await failure(way) for way in ways(log, place(tenant))]
         finally:
             await log.close()
@@ -691,9 +697,9 @@ class RefusalCases:
         """A user that may not write to streams and hashes: the log is unavailable until an operator grants it."""
         log = await Log.open(own_server.url)
         try:
-            await log.redis.execute_command("ACL", "SETUSER", "default", "-xadd", "-hset", "-xgroup")  # type: ignore[no-untyped-call]
+            await on_every_server(log, "ACL", "SETUSER", "default", "-xadd", "-hset", "-xgroup")
             refused = [await failure(way) for way in ways(log, place(tenant))]
-            await log.redis.execute_command("ACL", "SETUSER", "default", "+@all")  # type: ignore[no-untyped-call]
+            await on_every_server(log, "ACL", "SETUSER", "default", "+@all")
             after = [await failure(way) for way in ways(log, place(tenant))]
         finally:
             await log.close()
@@ -708,7 +714,7 @@ class ServerCases:
     async def test_an_evicting_policy_is_refused(self, own_server: RedisServer) -> None:
         """An evicted stream is lost history: the error says which setting, and to what."""
         log = await Log.open(own_server.url)
-        await log.redis.config_set("maxmemory-policy", "allkeys-lru")
+        await on_every_server(log, "CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
         await log.close()
 
         with pytest.raises(ConfigurationRefused, match=r"allkeys-lru.*noeviction"):

@@ -41,7 +41,7 @@ async def test_replicated_means_that_a_replica_has_it(tenant: str) -> None:
             )
             took_s = time.monotonic() - began
         again = await asyncio.gather(*(log.append(draft) for draft in drafts))
-        is_same_wire = log.servers.by_partition[0]._wires[0].is_open
+        is_same_wire = log.servers.by_partition[0]._wires._wires[0].is_open
         await log.close()
 
     assert stored.durability is Durability.REPLICATED

@@ -182,7 +182,7 @@ async def test_a_slow_link_is_only_slow(port_server: RedisServer, tenant: str) -
         with link.delayed(0.05):
             await stored(log, *(said(place(tenant), n) for n in range(50)))
             await seen.until(events=50)
-        breaks, wires = seen.break_count, log.servers.by_partition[0]._wires
+        breaks, wires = seen.break_count, log.servers.by_partition[0]._wires._wires
         await log.close()
 
     assert seen.seqs == list(range(1, 51))

@@ -112,7 +112,7 @@ class TailsOfAll:
         """See `Labels.begin_batch`."""
         return self._labels.begin_batch()
 
-    def read_back(self, wire: Wire, lanes: Iterable[bytes], on_read: Callable[[], None]) -> None:
+    def read_back(self, wire: Wire, lanes: Iterable[bytes], since_s: float, on_read: Callable[[], None]) -> None:
         """Read back those lanes that are watched, with one command for each partition; `on_read` is called once."""
         parts: dict[bytes, list[bytes]] = {}
         for lane in lanes:
@@ -126,7 +126,7 @@ class TailsOfAll:
                 on_read()
 
         for tag, several in parts.items():
-            self._by_tag[tag].read_back(wire, several, one_read)
+            self._by_tag[tag].read_back(wire, several, since_s, one_read)
         if not parts:
             on_read()
 

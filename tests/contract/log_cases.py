@@ -764,7 +764,7 @@ class DirectoryCases:
         try:
             for n in range(50):
                 await log.append(said(place(tenant), str(n)))
-            counts = await count_commands(log.calls_in(0))
+            counts = await count_commands(log.calls_of(place(tenant)))
             meta, partition = log.keys.of(place(tenant)).meta, log.keys.of(place(tenant)).partition
             listed = int(await log.redis.hget(meta, "listed") or 0)
             await log.redis.delete(log.keys.directory(partition, tenant, Kind.CONVERSATION))

@@ -143,6 +143,7 @@ class RedisCluster:
                 redis.config_set("maxmemory", "0")
                 redis.config_set("maxmemory-policy", "noeviction")
                 redis.flushall()
+                redis.config_resetstat()
 
     def close(self) -> None:
         """End all servers and remove their folder."""

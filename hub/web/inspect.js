@@ -1,168 +1,88 @@
 /**
- * The inspect page: the channels that a token may read, the events of one, and its state as of any event. It only reads.
+ * The inspect page: channels with their events and states, runs, parked work, processes, connections and figures.
  *
- * The address holds the view: `#view=channels&kind=…&prefix=…`, `#channel=…&event=…&type=…&actor=…&text=…`.
+ * It reads; a button that changes something stands only where the token has the right to it. The address holds the view:
+ * `#view=channels&kind=…&prefix=…`, `#channel=…&event=…&type=…&actor=…&text=…`, `#view=runs&in=…&run=…`, `#view=parked`,
+ * `#view=processes`, `#view=connections&user=…`, `#view=figures`; and `&tenant=…` where the token reads several.
  *
  * @module inspect
  */
 
-import { EventList, differences } from "./inspect_events.js";
-import { Refused, keepToken, read, token } from "./inspect_api.js";
-import { showText, textElement } from "./safe_text.js";
-
-const PAGE = "1000";
-const SLIDER_REST_MS = 150; // the slider reads a state once it rests
-const KEPT_MAX = 100_000; // events held in the page
+import { Refused, address, claims, keepToken, token, view } from "./inspect_api.js";
+import { ChannelView } from "./inspect_channel.js";
+import { moreChannels, searched, showChannels } from "./inspect_channels.js";
+import { showConnections } from "./inspect_connections.js";
+import { showFigures, stopFigures } from "./inspect_figures.js";
+import { showParked } from "./inspect_parked.js";
+import { showProcesses } from "./inspect_processes.js";
+import { showRuns } from "./inspect_runs.js";
+import { showText } from "./safe_text.js";
 
 /** @param {string} id @returns {any} */
 const at = (id) => document.getElementById(id);
-const list = new EventList(at("list"), at("space"), (index) => choose(index));
-/** @type {Map<string, {seq: number, at: number}>} Heads of the search before, for the rate. */ const heads = new Map();
-/** @type {any[]} */ let events = [];
-/** @type {any[]} */ let shown = [];
-/** @type {string|null} */ let before = null;
-let channel = "";
-let turn = 0; // answers to older questions are dropped
-let resting = 0;
+const channel = new ChannelView(attempt);
+/** The views, each in the section of its name. @type {Record<string, (wanted: URLSearchParams) => Promise<unknown>>} */
+const VIEWS = {
+  channels: showChannels,
+  channel: (wanted) => channel.show(wanted),
+  runs: (wanted) => showRuns(at("runs-body"), wanted, attempt),
+  parked: (wanted) => showParked(at("parked-body"), wanted, attempt),
+  processes: () => showProcesses(at("processes-body")),
+  connections: (wanted) => showConnections(at("connections-body"), wanted, attempt),
+  figures: (wanted) => showFigures(at("figures-body"), wanted, attempt),
+};
 
-/** Run a reading and show its refusal with what to do. @param {() => Promise<void>} work */
+/** Run a reading and show its refusal with what to do. @param {() => Promise<unknown>} work */
 async function attempt(work) {
-  at("problem").hidden = at("retry").hidden = true;
+  at("problem").hidden = at("retry").hidden = at("other-token").hidden = true;
   try {
     await work();
   } catch (problem) {
-    const isToken = problem instanceof Refused && problem.status === 401;
-    showText(at("problem"), problem instanceof Refused ? problem.message : "The hub does not answer. Check that it runs, then try again.");
+    const status = problem instanceof Refused ? problem.status : 0;
+    showText(at("problem"), problem instanceof Refused ? sentence(problem.message) : "The hub does not answer. Check that it runs, then try again.");
     at("problem").hidden = false;
-    at("sign-in").hidden = !isToken;
-    at("retry").hidden = isToken;
+    at("sign-in").hidden = status !== 401;
+    at("other-token").hidden = status !== 403;
+    at("retry").hidden = status === 401 || status === 403;
   }
 }
+
+/** @param {string} text of the hub */
+const sentence = (text) => `${text.charAt(0).toUpperCase()}${text.slice(1)}${/[.?!]$/.test(text) ? "" : "."}`;
 
 /** Show what the address says. */
 async function show() {
-  at("sign-in").hidden = token() !== "";
-  const wanted = new URLSearchParams(location.hash.slice(1));
-  const name = wanted.get("channel") ?? "";
-  at("channels").hidden = !token() || name !== "";
-  at("channel").hidden = !token() || name === "";
-  if (!token()) return at("token").focus();
-  if (!name) {
-    [at("kind").value, at("prefix").value, channel] = [wanted.get("kind") ?? "", wanted.get("prefix") ?? "", ""];
-    return attempt(() => search(""));
+  const [wanted, isSignedIn] = [view(), token() !== ""];
+  const name = wanted.get("channel") ? "channel" : (wanted.get("view") ?? "channels");
+  const shown = name in VIEWS ? name : "channels";
+  stopFigures();
+  at("sign-in").hidden = isSignedIn;
+  at("views").hidden = !isSignedIn;
+  for (const one of Object.keys(VIEWS)) at(one).hidden = !isSignedIn || one !== shown;
+  for (const one of at("views").querySelectorAll("a[data-view]")) {
+    one.href = address({ view: one.dataset.view });
+    one.setAttribute("aria-current", one.dataset.view === (shown === "channel" ? "channels" : shown) ? "page" : "false");
   }
-  for (const id of ["type", "actor", "text"]) at(id).value = wanted.get(id) ?? "";
-  if (name !== channel) return attempt(() => open(name, wanted.get("event")));
-  filter(wanted.get("event"));
+  showTenants();
+  at("run-channel").value = wanted.get("in") ?? "";
+  at("user").value = wanted.get("user") ?? "";
+  document.title = `${at(`${shown}-title`).textContent} · Realtime hub`;
+  if (!isSignedIn) return at("token").focus();
+  await attempt(() => VIEWS[shown](wanted));
 }
 
-/** @param {string} after */
-async function search(after) {
-  const page = await read("channels", { kind: at("kind").value, prefix: at("prefix").value, after });
-  const rows = page.channels.map(rowOf);
-  if (after) at("found").append(...rows);
-  else at("found").replaceChildren(...rows);
-  at("none").hidden = at("found").children.length > 0 || page.next !== null;
-  at("more").hidden = page.next === null;
-  at("more").dataset.after = page.next ?? "";
+/** Offer the tenants that the token reads. */
+function showTenants() {
+  const { tenant = "", tenants = [] } = token() ? claims() : {};
+  at("tenants").hidden = tenants.length === 0;
+  at("tenant").replaceChildren(...[tenant, ...tenants].map((/** @type {string} */ name) => new Option(name, name)));
+  at("tenant").value = view().get("tenant") ?? tenant;
 }
 
-/** @param {any} one */
-function rowOf(one) {
-  const row = document.createElement("tr");
-  const link = /** @type {HTMLAnchorElement} */ (textElement("a", "", one.channel));
-  link.href = `#${new URLSearchParams({ channel: one.channel })}`;
-  const last = heads.get(one.channel);
-  const rate = last ? ((one.head.seq - last.seq) * 1000) / Math.max(1, Date.now() - last.at) : null;
-  heads.set(one.channel, { seq: one.head.seq, at: Date.now() });
-  row.insertCell().append(link);
-  for (const text of [one.head.seq.toLocaleString("en"), rate === null ? "–" : rate.toFixed(1), new Date(one.last_activity).toLocaleString("en-GB")]) {
-    showText(row.insertCell(), text);
-  }
-  return row;
-}
-
-/** @param {string} name @param {string|null} event */
-async function open(name, event) {
-  [channel, events, before] = [name, [], null];
-  showText(at("name"), name);
-  const known = event ? await read(`channels/${encodeURIComponent(name)}/events`, { after: idBefore(event), limit: PAGE }) : null;
-  if (known?.events[0]?.id === event) {
-    [events, before] = [known.events, event];
-    filter(event);
-  } else await older();
-}
-
-/** The ID right before another one. @param {string} id */
-function idBefore(id) {
-  const [ms, n] = id.split("-").map(Number);
-  return n > 0 ? `${ms}-${n - 1}` : `${ms - 1}-9999999999`;
-}
-
-async function older() {
-  const page = await read(`channels/${encodeURIComponent(channel)}/events`, { before: before ?? "9999999999999-0", limit: PAGE });
-  events = [...page.events, ...events].slice(0, KEPT_MAX);
-  before = page.next;
-  filter(new URLSearchParams(location.hash.slice(1)).get("event"));
-}
-
-/** @param {string|null} chosen ID of the chosen event */
-function filter(chosen) {
-  const [type, actor, text] = ["type", "actor", "text"].map((id) => at(id).value.toLowerCase());
-  shown = events.filter(
-    (event) =>
-      event.type.toLowerCase().includes(type) &&
-      event.actor.id.toLowerCase().includes(actor) &&
-      (!text || JSON.stringify(event.payload).toLowerCase().includes(text)),
-  );
-  at("older").hidden = before === null;
-  at("count").textContent = `${shown.length.toLocaleString("en")} of ${events.length.toLocaleString("en")} loaded events`;
-  at("time").max = Math.max(0, shown.length - 1);
-  const index = shown.findIndex((event) => event.id === chosen);
-  list.show(shown, index < 0 ? shown.length - 1 : index);
-  at("detail").hidden = index < 0;
-  if (index >= 0) detail(index);
-  else at("time").value = shown.length - 1;
-}
-
-/** @param {number} index */
-function choose(index) {
-  if (!shown[index]) return;
-  list.choose(index);
-  remember(shown[index].id);
-  detail(index);
-}
-
-/** Write the view into the address. @param {string|null} event */
-function remember(event) {
-  const fragment = new URLSearchParams({ channel });
-  for (const id of ["type", "actor", "text"]) if (at(id).value) fragment.set(id, at(id).value);
-  if (event) fragment.set("event", event);
-  history.replaceState(null, "", `#${fragment}`);
-}
-
-/** @param {number} index */
-function detail(index) {
-  const event = shown[index];
-  at("detail").hidden = false;
-  at("time").value = index;
-  at("as-of").textContent = String(event.seq);
-  showText(at("detail-title"), `${event.type} · seq ${event.seq}`);
-  showText(at("raw"), JSON.stringify(event, null, 2));
-  at("link").href = location.hash;
-  clearTimeout(resting);
-  resting = setTimeout(() => attempt(() => showState(event)), SLIDER_REST_MS);
-}
-
-/** @param {any} event */
-async function showState(event) {
-  const mine = (turn += 1);
-  const path = `channels/${encodeURIComponent(channel)}/state`;
-  const now = await read(path, { at: event.id });
-  const past = event.seq > 1 ? await read(path, { at: idBefore(event.id) }) : { state: {} };
-  if (mine !== turn) return;
-  showText(at("state"), JSON.stringify(now.state, null, 2));
-  showText(at("difference"), differences(past.state, now.state).join("\n") || "This event changes nothing in the state.");
+/** Show another view. @param {string} to */
+function go(to) {
+  if (to === location.hash) return void show();
+  location.hash = to;
 }
 
 /** @param {string} id @param {string} type @param {() => void} act */
@@ -175,24 +95,20 @@ function on(id, type, act) {
 
 on("sign-in", "submit", () => {
   keepToken(at("token").value.trim());
+  at("token").value = "";
   void show();
 });
-on("search", "submit", () => {
-  history.replaceState(null, "", `#${new URLSearchParams({ view: "channels", kind: at("kind").value, prefix: at("prefix").value })}`);
-  void show();
-});
+on("search", "submit", () => go(searched()));
+on("find-runs", "submit", () => go(address({ view: "runs", in: at("run-channel").value.trim() })));
+on("find-user", "submit", () => go(address({ view: "connections", user: at("user").value.trim() })));
+on("tenant", "change", () => (location.hash = new URLSearchParams({ ...Object.fromEntries(view()), tenant: at("tenant").value }).toString()));
 on("filter", "submit", () => {});
-on("filter", "input", () => {
-  remember(null);
-  filter(null);
-});
-on("more", "click", () => attempt(() => search(at("more").dataset.after)));
-on("older", "click", () => attempt(older));
-on("time", "input", () => choose(Number(at("time").value)));
+on("filter", "input", () => [channel.remember(null), channel.filter(null)]);
+on("more", "click", () => attempt(moreChannels));
+on("older", "click", () => attempt(() => channel.older()));
+on("time", "input", () => channel.choose(Number(at("time").value)));
 on("copy", "click", () => attempt(() => navigator.clipboard.writeText(at("raw").textContent)));
-on("retry", "click", () => {
-  channel = "";
-  void show();
-});
+on("retry", "click", () => [channel.forget(), show()]);
+on("other-token", "click", () => [(at("sign-in").hidden = false), at("token").focus()]);
 addEventListener("hashchange", () => void show());
 void show();

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import pytest
-from playwright.async_api import BrowserContext, Page, expect
+from playwright.async_api import BrowserContext, expect
 
+from consumers.groups.handler import DONE, Effects, Outcome, Park, Source
+from support.consumer_rig import Recorder, Rig, conversation, say
 from support.nodes import Node, token
 from support.socket_client import client
+from support.views import check_view, inspected, press
 from support.watched_page import WatchedPage
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.asyncio(loop_scope="session")]
 
-SCREENS = Path(os.environ.get("HUB_TEST_SCREENS", "/tmp/hub-test-screens"))
 HOSTILE = "<img src=x onerror=alert(1)>\u202eevil"
 
 
@@ -28,7 +27,8 @@ async def test_channels_events_and_the_state_as_of_each(node: Node, context: Bro
     await page.goto(f"{node.url}/console/inspect.html")
     await page.get_by_label("Token").fill(token("eve", tenant, {}, scope="auditor"))
     await page.get_by_role("button", name="Connect").click()
-    await shots(page, "channels", page.get_by_role("link", name="conversation:demo"))
+    await expect(page.get_by_role("link", name="conversation:demo")).to_be_visible()
+    await check_view(page, "inspect-channels")
     await page.get_by_label("Name begins with").fill("de")
     await page.get_by_role("button", name="Search").click()
     await page.get_by_role("link", name="conversation:demo").click()
@@ -43,20 +43,10 @@ async def test_channels_events_and_the_state_as_of_each(node: Node, context: Bro
     await expect(page.locator("#detail-title")).to_have_text("chat.message · seq 2")
     await expect(page.locator("#difference")).to_contain_text("+ messages.1")
     await expect(page.locator("#difference")).to_contain_text("- count: 1")
-    await shots(page, "events", page.locator("#state"))
+    await check_view(page, "inspect-events")
     await page.reload()
     await expect(page.locator("#detail-title")).to_have_text("chat.message · seq 2")
     assert watched.problems == []
-
-
-async def shots(page: Page, name: str, shown: object) -> None:
-    """Keep the view in light, in dark and in the width of a phone."""
-    await expect(shown).to_be_visible()  # type: ignore[arg-type]
-    for look, scheme, width in (("light", "light", 1280), ("dark", "dark", 1280), ("phone", "light", 390)):
-        await page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
-        await page.set_viewport_size({"width": width, "height": 900})
-        await page.screenshot(path=SCREENS / f"inspect-{name}-{look}.png", full_page=True)
-    await page.set_viewport_size({"width": 1280, "height": 900})
 
 
 async def test_a_list_of_100_000_events_draws_only_what_is_seen(node: Node, context: BrowserContext) -> None:
@@ -77,3 +67,32 @@ async def test_a_list_of_100_000_events_draws_only_what_is_seen(node: Node, cont
 
     await expect(page.locator("#space [aria-selected=true]")).to_contain_text("100000")
     assert 0 < rows < 100
+
+
+async def test_parked_work_is_read_and_put_back(node: Node, context: BrowserContext, tenant: str) -> None:
+    """Who may only read sees the reasons and no button; with `manage` on everything the handler tries again."""
+    log, is_mended = node.hub.log, False
+
+    def react(_source: Source, _effects: Effects) -> Outcome:
+        return DONE if is_mended else Park(HOSTILE)
+
+    handler = Recorder(react, tenant=tenant)
+    async with Rig(log, handler):
+        await say(log, conversation(tenant, "a"), "x")
+        await handler.until(lambda: len(handler.seen) == 1)
+        auditor = await inspected(context, node, token("eve", tenant, {}, scope="auditor"), "view=parked")
+        while not await auditor.page.locator("#parked-body tbody tr").count():
+            await auditor.page.reload()  # the handler returned; its parking is a round trip away
+            await expect(auditor.page.locator("#parked-body :is(tbody tr, .empty)").first).to_be_visible()
+        await expect(auditor.page.locator("#parked-body")).to_contain_text("<img src=x onerror=alert(1)>U+202Eevil")
+        await expect(auditor.page.get_by_role("button", name="put")).to_have_count(0)
+        await check_view(auditor.page, "inspect-parked")
+
+        is_mended = True
+        manager = token("mia", tenant, {"*": ["manage"]}, scope="operator")
+        watched = await inspected(context, node, manager, "view=parked")
+        await press(watched.page, "put chat.message", "Try again now")
+        await expect(watched.page.get_by_role("status")).to_contain_text("again")
+        await handler.until(lambda: len(handler.seen) == 2)
+        await expect(watched.page.locator("#parked-body tbody tr")).to_have_count(0)
+        assert auditor.problems + watched.problems == []

@@ -1,0 +1,120 @@
+/** The view of one channel: its events with a filter, one of them in detail, and the state as of it. @module inspect_channel */
+
+import { address, read, view } from "./inspect_api.js";
+import { EventList, differences } from "./inspect_events.js";
+import { idBefore } from "./inspect_parts.js";
+import { showText } from "./safe_text.js";
+
+const PAGE = "1000";
+const SLIDER_REST_MS = 150; // the slider reads a state once it rests
+const KEPT_MAX = 100_000; // events held in the page
+const FILTERS = ["type", "actor", "text"];
+
+/** @param {string} id @returns {any} */
+const at = (id) => document.getElementById(id);
+
+/** The events and states of the chosen channel. */
+export class ChannelView {
+  #list = new EventList(at("list"), at("space"), (index) => this.choose(index));
+  /** @type {any[]} */ #events = [];
+  /** @type {any[]} */ #shown = [];
+  /** @type {string|null} */ #before = null;
+  #channel = "";
+  #turn = 0; // answers to older questions are dropped
+  #resting = 0;
+  #attempt;
+
+  /** @param {(work: () => Promise<unknown>) => Promise<void>} attempt runs a reading and shows its refusal */
+  constructor(attempt) {
+    this.#attempt = attempt;
+  }
+
+  /** Show what the address says. @param {URLSearchParams} wanted */
+  async show(wanted) {
+    for (const id of FILTERS) at(id).value = wanted.get(id) ?? "";
+    const [place, event] = [`${wanted.get("tenant")} ${wanted.get("channel")}`, wanted.get("event")];
+    if (place === this.#channel) return this.filter(event);
+    [this.#events, this.#before] = [[], null];
+    showText(at("name"), wanted.get("channel") ?? "");
+    at("channel-runs").href = address({ view: "runs", in: wanted.get("channel") });
+    const known = event ? await read(this.#path("events"), { after: idBefore(event), limit: PAGE }) : null;
+    this.#channel = place;
+    if (known?.events[0]?.id !== event || !event) return this.older();
+    [this.#events, this.#before] = [known.events, event];
+    this.filter(event);
+  }
+
+  /** Read everything again when it is shown next. */
+  forget() {
+    this.#channel = "";
+  }
+
+  /** Read the page before. */
+  async older() {
+    const page = await read(this.#path("events"), { before: this.#before ?? "9999999999999-0", limit: PAGE });
+    this.#events = [...page.events, ...this.#events].slice(0, KEPT_MAX);
+    this.#before = page.next;
+    this.filter(view().get("event"));
+  }
+
+  /** Show the events that fit the form. @param {string|null} chosen ID of the chosen event */
+  filter(chosen) {
+    const [type, actor, text] = FILTERS.map((id) => at(id).value.toLowerCase());
+    this.#shown = this.#events.filter(
+      (event) =>
+        event.type.toLowerCase().includes(type) &&
+        event.actor.id.toLowerCase().includes(actor) &&
+        (!text || JSON.stringify(event.payload).toLowerCase().includes(text)),
+    );
+    const [shown, index] = [this.#shown, this.#shown.findIndex((event) => event.id === chosen)];
+    at("older").hidden = this.#before === null;
+    at("count").textContent = `${shown.length.toLocaleString("en")} of ${this.#events.length.toLocaleString("en")} loaded events`;
+    at("time").max = Math.max(0, shown.length - 1);
+    this.#list.show(shown, index < 0 ? shown.length - 1 : index);
+    at("detail").hidden = index < 0;
+    if (index >= 0) this.#detail(index);
+    else at("time").value = shown.length - 1;
+  }
+
+  /** @param {number} index */
+  choose(index) {
+    if (!this.#shown[index]) return;
+    this.#list.choose(index);
+    this.remember(this.#shown[index].id);
+    this.#detail(index);
+  }
+
+  /** Write the view into the address. @param {string|null} event */
+  remember(event) {
+    const filters = Object.fromEntries(FILTERS.map((id) => [id, at(id).value]));
+    history.replaceState(null, "", address({ channel: view().get("channel"), ...filters, event }));
+  }
+
+  /** @param {number} index */
+  #detail(index) {
+    const event = this.#shown[index];
+    at("detail").hidden = false;
+    at("time").value = index;
+    at("as-of").textContent = String(event.seq);
+    showText(at("detail-title"), `${event.type} · seq ${event.seq}`);
+    showText(at("raw"), JSON.stringify(event, null, 2));
+    at("link").href = location.hash;
+    clearTimeout(this.#resting);
+    this.#resting = setTimeout(() => this.#attempt(() => this.#showState(event)), SLIDER_REST_MS);
+  }
+
+  /** @param {any} event */
+  async #showState(event) {
+    const mine = (this.#turn += 1);
+    const now = await read(this.#path("state"), { at: event.id });
+    const past = event.seq > 1 ? await read(this.#path("state"), { at: idBefore(event.id) }) : { state: {} };
+    if (mine !== this.#turn) return;
+    showText(at("state"), JSON.stringify(now.state, null, 2));
+    showText(at("difference"), differences(past.state, now.state).join("\n") || "This event changes nothing in the state.");
+  }
+
+  /** @param {string} resource */
+  #path(resource) {
+    return `channels/${encodeURIComponent(view().get("channel") ?? "")}/${resource}`;
+  }
+}

@@ -39,7 +39,9 @@ function rowOf(one) {
   const rate = last ? ((one.head.seq - last.seq) * 1000) / Math.max(1, Date.now() - last.at) : null;
   if (heads.size >= HEADS_MAX) heads.clear();
   heads.set(one.channel, { seq: one.head.seq, at: Date.now() });
-  row.insertCell().append(link(one.channel, address({ channel: one.channel })));
+  const first = row.insertCell();
+  first.dataset.label = "Channel";
+  first.append(link(one.channel, address({ channel: one.channel })));
   const facts = {
     Head: one.head.seq.toLocaleString("en"), "Events a second": rate === null ? "–" : rate.toFixed(1),
     Kept: one.archived_to ? "hot and cold" : "hot", "Last activity": timeText(one.last_activity),

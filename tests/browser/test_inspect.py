@@ -70,7 +70,7 @@ async def test_a_list_of_100_000_events_draws_only_what_is_seen(node: Node, cont
 
 
 async def test_parked_work_is_read_and_put_back(node: Node, context: BrowserContext, tenant: str) -> None:
-    """Who may only read sees the reasons and no button; with `manage` on everything the handler tries again."""
+    """A reader sees the reasons and no button; with `manage` on everything the handler tries again."""
     log, is_mended = node.hub.log, False
 
     def react(_source: Source, _effects: Effects) -> Outcome:

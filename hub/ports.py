@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 if TYPE_CHECKING:
     import asyncio
 
+    from hub.auth.permissions import Lists
     from hub.auth.tokens import Principal
     from hub.auth.verifier import Verifier
     from hub.config import Settings
@@ -259,8 +260,23 @@ class AccessPort(Protocol):
         """Returns the reads to add to a `Sight` of the channel; `learn` processes the answers."""
         ...
 
-    def learn(self, channel: Channel, sight: Sight, as_of: int) -> None:
-        """Caches the lists in the first answer of a `Sight`, unless any list has changed since `change_count` was `as_of`."""
+    def learn(self, channel: Channel, sight: Sight, as_of: int) -> Lists:
+        """Returns the lists that a followed channel's `Sight` read first; caches them unless any changed since `as_of`.
+
+        `as_of` is `change_count` when the sight was requested.
+        """
+        ...
+
+    def unfollowed(self, channel: Channel) -> None:
+        """Drops the cached lists of a channel whose changes are not reported any more."""
+        ...
+
+    def refuse(self, lists: Lists, principal: Principal, action: str) -> None:
+        """Refuses a user who is not on the list of an action.
+
+        Raises:
+            HubError: 4003.
+        """
         ...
 
     async def require(self, channel: Channel, principal: Principal, action: str) -> None:

@@ -1,12 +1,14 @@
 """The access lists of channels, which restrict what tokens allow (docs/protocol.md#tokens), cached on one node.
 
 A list is cached for a second, so that most commands need not wait for it, and read again when it is next needed. A
-change that was stored through this node, or in a channel with a subscriber here, applies at once.
+change that was stored through this node, or in a channel with a subscriber here, applies at once; the list that such a
+channel's subscription began with is cached until the last one ends.
 """
 
 from __future__ import annotations
 
 import inspect
+import math
 from collections import OrderedDict
 from collections.abc import Coroutine
 from typing import Any, Final
@@ -20,6 +22,7 @@ from streams.records.settings import LISTED_ACTIONS, SettingsRecords, access_lis
 from streams.redis.log import Log
 from streams.redis.looks import KeyRead, Sight
 
+_NO_LISTS: Final[Lists] = {}
 _WITHOUT_LISTS: Final = frozenset({Kind.USER, Kind.SYSTEM})
 FRESH_S: Final = 1.0
 """Seconds for which a list is cached. Less reads Redis more often; more delays a change in channels without a subscriber here."""
@@ -49,7 +52,7 @@ class ChannelAccess:
     def known(self, channel: Channel) -> Lists | None:
         """Returns the cached lists of a channel, by action; None if they must be read."""
         if channel.kind in _WITHOUT_LISTS:
-            return {}
+            return _NO_LISTS
         held = self._held.get(channel)
         return held[0] if held is not None and self._clock.monotonic() < held[1] else None
 
@@ -57,16 +60,32 @@ class ChannelAccess:
         """Returns the reads to add to a `Sight` of the channel; `learn` processes the answers."""
         return () if channel.kind in _WITHOUT_LISTS else (self._records.access_read(channel),)
 
-    def learn(self, channel: Channel, sight: Sight, as_of: int) -> None:
-        """Caches the lists in the first answer of a `Sight`, unless any list has changed since it was requested.
+    def learn(self, channel: Channel, sight: Sight, as_of: int) -> Lists:
+        """Returns the lists that a followed channel's `Sight` read first; caches them unless any has changed since the request.
 
         Args:
-            channel: a channel of any kind.
+            channel: a channel of any kind, whose tail reports every change after the sight; `unfollowed` ends that.
             sight: a read of the channel that includes its `key_reads`.
             as_of: `change_count` when the sight was requested.
         """
-        if channel.kind not in _WITHOUT_LISTS and as_of == self.change_count:
-            self._keep(channel, access_lists(sight.answers[0]))
+        if channel.kind in _WITHOUT_LISTS:
+            return _NO_LISTS
+        lists = access_lists(sight.answers[0])
+        if as_of == self.change_count:
+            self._keep(channel, lists, math.inf)
+        return lists
+
+    def unfollowed(self, channel: Channel) -> None:
+        """Drops the cached lists of a channel whose changes are not reported any more."""
+        self._drop(channel)
+
+    def refuse(self, lists: Lists, principal: Principal, action: str) -> None:
+        """Refuses a user who is not on the list of an action.
+
+        Raises:
+            HubError: 4003.
+        """
+        _refuse_unlisted(lists, principal, action)
 
     async def lists(self, channel: Channel) -> Lists:
         """Returns the channel's lists, by action.
@@ -77,7 +96,7 @@ class ChannelAccess:
         found = self.known(channel)
         if found is None:
             found = await self._records.access(channel)
-            self._keep(channel, found)
+            self._keep(channel, found, self._clock.monotonic() + FRESH_S)
         return found
 
     def decide(
@@ -122,9 +141,9 @@ class ChannelAccess:
         if (held := self._held.pop(channel, None)) is not None:
             self._names -= _size(held[0])
 
-    def _keep(self, channel: Channel, lists: Lists) -> None:
+    def _keep(self, channel: Channel, lists: Lists, until: float) -> None:
         self._drop(channel)
-        self._held[channel] = (lists, self._clock.monotonic() + FRESH_S)
+        self._held[channel] = (lists, until)
         self._names += _size(lists)
         while len(self._held) > CHANNELS_MAX or (self._names > NAMES_MAX and len(self._held) > 1):
             self._drop(next(iter(self._held)))

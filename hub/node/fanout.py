@@ -96,6 +96,7 @@ class Fanout:
         "_held",
         "_held_bytes",
         "_metrics",
+        "_presence_count",
         "_tail",
         "_watcher",
         "channel",
@@ -118,6 +119,7 @@ class Fanout:
         self.subscribers: set[Sub] = set()
         self._held: deque[tuple[int, bytes]] = deque()
         self._held_bytes = 0
+        self._presence_count = 0
         self._tail = tail
         self._metrics = metrics
         self._watcher = watcher
@@ -127,6 +129,17 @@ class Fanout:
     def position(self) -> Position:
         """The tail's position."""
         return self.watched.position
+
+    def enter(self, sub: Sub) -> None:
+        """Adds a subscription."""
+        self.subscribers.add(sub)
+        self._presence_count += sub.wants_presence
+
+    def leave(self, sub: Sub) -> None:
+        """Removes a subscription, if it is still there."""
+        if sub in self.subscribers:
+            self.subscribers.remove(sub)
+            self._presence_count -= sub.wants_presence
 
     def has_told_after(self, look: Look) -> bool:
         """True if signals newer than `look` have been sent."""
@@ -238,10 +251,14 @@ class Fanout:
         A slow client misses them; a later state, or the event that ends a run, makes up for it.
         """
         for entry in entries:
+            is_presence = entry.type == b"channel.presence"
+            if (
+                is_presence and not self._presence_count
+            ):  # a busy channel has thousands of subscribers, and they come and go
+                continue
+            is_reasoning = entry.type == b"assistant.message.delta" and b'"track":"reasoning"' in entry.data
             wires = [entry.wire(self.wire)]
             made: list[bytes | None] = [None] * _ENCODINGS
-            is_presence = entry.type == b"channel.presence"
-            is_reasoning = entry.type == b"assistant.message.delta" and b'"track":"reasoning"' in entry.data
             for sub in self.subscribers:
                 if is_presence and not sub.wants_presence:
                     continue

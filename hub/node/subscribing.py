@@ -56,11 +56,16 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A subscription that is ready but not announced to its client yet; it holds back signals."""
+    """A subscription that is ready but not announced to its client yet; it holds back signals.
+
+    Attributes:
+        as_of: the number of changed access lists when the channel's own was read.
+    """
 
     sub: Sub
     opening: Opening
     began_s: float
+    as_of: int
 
 
 def _left_of(request: SubscribeRequest, found: Prepared | BaseException) -> SubscribeRequest:
@@ -193,11 +198,12 @@ class Subscriptions:
         """Ends a subscription; the last one of a channel ends its fan-out."""
         fanout = sub.fanout
         sub.end()
-        fanout.subscribers.discard(sub)
+        fanout.leave(sub)
         self._recovery.ended(sub)
         if not fanout.subscribers and self.fanouts.get(fanout.channel) is fanout:
             fanout.close()
             del self.fanouts[fanout.channel]
+            self._node.access.unfollowed(fanout.channel)
             if fanout.channel.kind is not Kind.SYSTEM:
                 self._node.admission.unfollow(fanout.channel.tenant)
 
@@ -257,10 +263,11 @@ class Subscriptions:
         if former is not None:
             former.rest()
         try:
-            sub, decision = await self._follow(connection, request)
+            sub, decision, as_of = await self._follow(connection, request)
             try:
-                await self._node.access.require(request.channel, connection.session.principal, "read")
-                return Prepared(sub, await self._open(connection, request, sub.fanout, decision), began_s)
+                lists = self._node.access.learn(request.channel, decision.sight, as_of)
+                self._node.access.refuse(lists, connection.session.principal, "read")
+                return Prepared(sub, await self._open(connection, request, sub.fanout, decision), began_s, as_of)
             except BaseException:
                 self._end(sub)
                 raise
@@ -276,7 +283,8 @@ class Subscriptions:
         connection.subscriptions[request.channel.wire] = sub
         try:
             # The access list may have changed since `_prepare`; from here on, a change ends this subscription.
-            await self._node.access.require(request.channel, connection.session.principal, "read")
+            if self._node.access.change_count != prepared.as_of:
+                await self._node.access.require(request.channel, connection.session.principal, "read")
             await self._replay(sub, request, prepared.opening, connection.session.principal)
         except BaseException:
             if sub.phase is not Phase.LIVE:
@@ -286,8 +294,10 @@ class Subscriptions:
         times.observe(self._node.clock.monotonic() - prepared.began_s)
         self._presence.joined(connection, request.channel)
 
-    async def _follow(self, connection: Connection, request: SubscribeRequest) -> tuple[Sub, Decision]:
+    async def _follow(self, connection: Connection, request: SubscribeRequest) -> tuple[Sub, Decision, int]:
         """Adds a subscription to the channel's fan-out, and decides how it starts, both for the same epoch of the log.
+
+        The third result is the number of changed access lists when the decision's look was requested.
 
         No signal is missed: the state contains those before the decision's look, and later ones reach the
         subscription. If the tail had already sent newer ones, the decision is made again.
@@ -300,19 +310,18 @@ class Subscriptions:
             while True:
                 as_of = self._node.access.change_count
                 decision = await self._decide(connection, request)
-                self._node.access.learn(request.channel, decision.sight, as_of)
                 if sub is None and request.channel not in self.fanouts:
                     self._charge_unwritten(request, decision.look, connection.session.principal)
                 fanout = sub.fanout if sub is not None else self._fanout(request.channel, decision.look)
                 if fanout.epoch != decision.look.epoch:
                     await self._recovery.tell_break(fanout)
                 elif sub is not None:
-                    return sub, decision
+                    return sub, decision, as_of
                 else:
                     sub = SubscriptionState(connection, fanout, request.wants_presence)
-                    fanout.subscribers.add(sub)
+                    fanout.enter(sub)
                     if not fanout.has_told_after(decision.look):
-                        return sub, decision
+                        return sub, decision, as_of
         except BaseException:
             if sub is not None:
                 self._end(sub)

@@ -11,7 +11,8 @@ import uvicorn
 
 from hub.app import create_app
 from hub.config import Settings
-from hub.http.bounded import HttpBounds, bounded_http
+from hub.http.bounded import HttpBounds
+from hub.http.front import fronted_http
 from hub.http.siblings import Siblings
 from hub.logs import configure_logging, uvicorn_log_config
 from hub.node.hub import Hub
@@ -68,7 +69,7 @@ def make_server(
         host=settings.host,
         port=settings.port,
         ws=protocol,
-        http=bounded_http(bounds),
+        http=fronted_http(bounds),
         log_level=log_level,
         access_log=False,
         backlog=BACKLOG,

@@ -17,7 +17,7 @@ import termios
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -62,6 +62,14 @@ class HttpBounds:
     plain_count: int = 0
     plain_by_address: Counter[str] = field(default_factory=Counter)
 
+    def wait(self) -> None:
+        """Counts a connection that has not sent a head yet."""
+        self.waiting_count += 1
+
+    def stop_waiting(self) -> None:
+        """Stops counting such a connection."""
+        self.waiting_count -= 1
+
     def enter(self, host: str) -> bool:
         """Counts a connection as plain HTTP; returns False if there are too many."""
         is_proxy = not host or is_within(host, self.proxies)
@@ -84,12 +92,18 @@ class HttpBounds:
 
 
 class BoundedHttp(HttpToolsProtocol):
-    """One connection, until it is upgraded or closed."""
+    """One connection, until it is upgraded or closed.
 
-    bounds: ClassVar[HttpBounds] = HttpBounds()
+    Args:
+        bounds: the limits and counts of the node.
+        waited_s: seconds that the connection has waited for its first bytes.
+        given: the arguments of uvicorn.
+    """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, bounds: HttpBounds, waited_s: float, **given: Any) -> None:
+        super().__init__(**given)
+        self.bounds = bounds
+        self._waited_s = waited_s
         self.logger = _FAULTS_ONLY
         self._head_bytes = 0
         self._unread_bytes = 0
@@ -106,7 +120,7 @@ class BoundedHttp(HttpToolsProtocol):
             return
         send_at_once(transport)  # uvicorn writes the head and the body of an answer separately
         self._is_waiting = True
-        self.bounds.waiting_count += 1
+        self.bounds.wait()
         self._expect_head()
 
     def data_received(self, data: bytes) -> None:
@@ -179,6 +193,7 @@ class BoundedHttp(HttpToolsProtocol):
         """Stops counting the connection, which another protocol now handles."""
         self._forget()
         super().handle_websocket_upgrade()
+        self.parser = None  # type: ignore[assignment]  # it refers to this object, which would otherwise live until the next search for cycles
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stops the timers and the counting."""
@@ -196,7 +211,9 @@ class BoundedHttp(HttpToolsProtocol):
 
     def _expect_head(self) -> None:
         if self._head_timer is None:
-            self._head_timer = self.loop.call_later(self.bounds.head_timeout_s, self._too_slow)
+            left_s = max(0.0, self.bounds.head_timeout_s - self._waited_s)
+            self._waited_s = 0.0
+            self._head_timer = self.loop.call_later(left_s, self._too_slow)
 
     def _expect_body(self) -> None:
         """Starts one timer for the whole body; arriving data does not extend it."""
@@ -216,7 +233,7 @@ class BoundedHttp(HttpToolsProtocol):
     def _forget(self) -> None:
         if self._is_waiting:
             self._is_waiting = False
-            self.bounds.waiting_count -= 1
+            self.bounds.stop_waiting()
         if self._is_plain:
             self._is_plain = False
             self.bounds.leave(self._host())
@@ -287,8 +304,3 @@ async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: 
     ]
     await send({"type": "http.response.start", "status": error.row.http_status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
-
-
-def bounded_http(bounds: HttpBounds) -> type[BoundedHttp]:
-    """Returns the class to pass to uvicorn as `Config(http=…)`."""
-    return type("BoundedHttp", (BoundedHttp,), {"bounds": bounds})

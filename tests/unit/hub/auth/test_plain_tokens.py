@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.auth.plain_tokens import signed_claims
+from hub.auth.tokens import plain_claims
 from support.token_forge import NOW, SECRET, claims, forge
 
-TYPES = frozenset({"jwt", "at+jwt"})
 PLAIN = {"alg": "HS256", "typ": "JWT"}
 OPTIONS = {"verify_aud": False, "verify_exp": False, "verify_nbf": False, "verify_iat": False}
 
@@ -29,7 +28,7 @@ def test_common_tokens_are_read(header: dict[str, object]) -> None:
     """The claims are those that PyJWT reads."""
     token = forge(header, claims())
 
-    assert signed_claims(token, SECRET.encode(), TYPES) == by_pyjwt(token) == claims()
+    assert plain_claims(token, SECRET.encode()) == by_pyjwt(token) == claims()
 
 
 @pytest.mark.parametrize(
@@ -41,7 +40,7 @@ def test_common_tokens_are_read(header: dict[str, object]) -> None:
 )  # fmt: skip # a case a row
 def test_other_headers_are_left_to_pyjwt(header: dict[str, object]) -> None:
     """Even where the signature is good."""
-    assert signed_claims(forge(header, claims()), SECRET.encode(), TYPES) is None
+    assert plain_claims(forge(header, claims()), SECRET.encode()) is None
 
 
 @pytest.mark.parametrize("change", ["signature", "payload", "header", "secret", "parts"])
@@ -56,19 +55,19 @@ def test_a_changed_token_is_left_to_pyjwt(change: str) -> None:
         "parts": f"{header}.{payload}.{payload}.{signature}",
     }[change]
 
-    assert signed_claims(token, SECRET.encode(), TYPES) is None
+    assert plain_claims(token, SECRET.encode()) is None
 
 
 @given(st.recursive(st.none() | st.integers() | st.text(), st.lists, max_leaves=5))
 def test_a_payload_that_is_no_object_is_left_to_pyjwt(payload: object) -> None:
     """It may be signed well."""
-    assert signed_claims(forge(PLAIN, payload), SECRET.encode(), TYPES) is None  # type: ignore[arg-type]
+    assert plain_claims(forge(PLAIN, payload), SECRET.encode()) is None  # type: ignore[arg-type]
 
 
 @given(st.text(alphabet="AQgw.-_e", max_size=40))
 def test_nothing_is_accepted_that_pyjwt_refuses(text: str) -> None:
     """Whatever stands in the parts."""
-    if signed_claims(text, SECRET.encode(), TYPES) is not None:
+    if plain_claims(text, SECRET.encode()) is not None:
         assert by_pyjwt(text) is not None
 
 
@@ -76,4 +75,4 @@ def test_the_time_is_not_checked_here() -> None:
     """`read_principal` does so, for every token."""
     old = claims() | {"exp": NOW - 1_000_000}
 
-    assert signed_claims(forge(PLAIN, old), SECRET.encode(), TYPES) == json.loads(json.dumps(old))
+    assert plain_claims(forge(PLAIN, old), SECRET.encode()) == json.loads(json.dumps(old))

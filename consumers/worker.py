@@ -49,6 +49,7 @@ from streams.records.runs import RunView
 from streams.redis.calls import Calls
 from streams.redis.groups import Groups
 from streams.redis.log import Log
+from streams.tracing import Tracing
 
 UPKEEP_EVERY_S: Final = 2.0
 _log = logging.getLogger(__name__)
@@ -96,6 +97,7 @@ class WorkerOptions:
         handlers: further handlers, such as the one that ends uploads.
         own_events: the event types beside the catalogue.
         uploads: the times that uploads took, counted by the handler that ends them.
+        tracing: records traces; None where that is off.
         segments_max: maximum number of concurrent segments; further jobs stay in the queue for other workers.
         drain_s: time in which segments may finish at shutdown before they are handed over, in seconds.
         stall_max_s: time for which an agent may block the worker before its runs are left to other workers, in seconds.
@@ -109,6 +111,7 @@ class WorkerOptions:
     handlers: tuple[EventHandler, ...] = ()
     own_events: OwnEvents = ANY_OWN
     uploads: Histogram | None = None
+    tracing: Tracing | None = None
     segments_max: int = 500
     drain_s: float = 10.0
     stall_max_s: float = 60.0
@@ -151,6 +154,7 @@ class Worker:
             log.now_ms,
             options.lease_ms,
             options.grace_s,
+            options.tracing,
         )
         self.held_runs = HeldRuns(self.parts)
         self._renewal = LeaseRenewal(self.parts, self.held_runs, options.stall_max_s)
@@ -176,7 +180,14 @@ class Worker:
         calls = self.log.own_calls(f"work-{handler.name}")
         self._own_calls.append(calls)
         delivery = Delivery(
-            self.log, self.groups, handler, options.retry, options.faults, self.metrics, options.own_events
+            self.log,
+            self.groups,
+            handler,
+            options.retry,
+            options.faults,
+            self.metrics,
+            options.own_events,
+            options.tracing,
         )
         return GroupReader(delivery, self.groups, calls, self.name, options.block_ms)
 

@@ -43,6 +43,7 @@ from streams.loops import until_reachable
 from streams.records.agents import AgentDirectory
 from streams.redis.keys import DEFAULT_LIMITS
 from streams.redis.log import Log
+from streams.tracing import open_tracing
 
 _log: Final = logging.getLogger(__name__)
 SOCKET_PATH: Final = "/ws"
@@ -140,6 +141,7 @@ def make_parts(
         clock=NodeClock(),
         flags=FeatureFlags(edge.node, extensions.rollout_provider),
         own_events=extensions.events,
+        tracing=open_tracing(is_on=settings.tracing == "on"),
     )
 
 

@@ -190,6 +190,13 @@ class Settings:
         default=(),
         shown="none",
     )
+    tracing: str = setting(
+        "HUB_TRACING",
+        words("on or off", r"on|off"),
+        "record traces with OpenTelemetry, which the extra `otel` installs; `OTEL_*` variables configure sampling and export",
+        default="off",
+        shown="off",
+    )
     websocket_url: str | None = setting(
         "WEBSOCKET_URL",
         url("ws", "wss"),

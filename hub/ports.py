@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from streams.records.presence import MemberStatus
     from streams.redis.log import Log
     from streams.redis.looks import KeyRead, Sight
+    from streams.tracing import Tracing
 
 
 @dataclass(frozen=True, slots=True)
@@ -382,6 +383,11 @@ class NodePort(Protocol):
     @property
     def metrics(self) -> NodeMetrics:
         """The node's counters."""
+        ...
+
+    @property
+    def tracing(self) -> Tracing | None:
+        """Records traces; None where that is off."""
         ...
 
     @property

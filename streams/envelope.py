@@ -101,6 +101,7 @@ class Draft:
         correlation, causation: the `meta` of an event derived from another; the append adds `command` to it.
         guards: conditions and effects, all checked before anything is written.
         is_wanted: at least one handler processes this event, so a work entry is written with it.
+        traceparent: the trace that the event belongs to, stored in its `meta`.
     """
 
     channel: Channel
@@ -115,6 +116,7 @@ class Draft:
     guards: tuple[Guard, ...] = ()
     open_text: OpenText | None = None
     is_wanted: bool = False
+    traceparent: str | None = None
 
 
 class Appended(NamedTuple):

@@ -117,6 +117,7 @@ PLACES: Final = {
     "boto3": ("hub/storage/", "ops/bench/upload_single.py"),
     "botocore": ("hub/storage/",),
     "jwt": ("hub/auth/", "ops/bench/peers/plain_app.py"),
+    "opentelemetry": ("ops/tracing.py", "streams/tracing.py"),
     "typer": ("ops/cli/",),
     "rich": ("ops/cli/",),
 }

@@ -31,6 +31,7 @@ from streams.events.custom import ANY_OWN, OwnEvents
 from streams.events.validation import InvalidPayload
 from streams.redis.groups import GroupLost, Groups, Work
 from streams.redis.log import Log
+from streams.tracing import Tracing
 
 UNAVAILABLE_DELAY_S = 0.25
 """Delay between attempts while Redis is unreachable; such an attempt does not count."""
@@ -54,6 +55,7 @@ class Delivery:
     faults: Faults
     metrics: WorkerMetrics
     own_events: OwnEvents = ANY_OWN
+    tracing: Tracing | None = None
     slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CHANNELS_MAX))
 
     async def settle(self, work: Work, token: int, consumer: str) -> bool:
@@ -104,14 +106,19 @@ class Delivery:
         return outcome
 
     async def _attempt(self, work: Work) -> Outcome:
-        channel = channel_from_path(work.path)
+        channel, span = channel_from_path(work.path), None
         try:
             entry = await self.log.entry(channel, work.event)
             if entry is None:
                 return Park("the event was trimmed from the stream before this handler reached it")
             self.faults.hit("before_handle")
             source = Source(channel, recorded(entry))
-            effects = Effects(self.log, self.faults, self.handler.name, source, self.own_events)
+            if self.tracing is not None:
+                span = self.tracing.follow(
+                    f"handle {work.type}", source.traceparent, {"hub.handler": self.handler.name}
+                )
+            traceparent = None if span is None else span.traceparent
+            effects = Effects(self.log, self.faults, self.handler.name, source, self.own_events, traceparent)
             return await self.handler.handle(source, effects)
         except (LogUnavailable, OSError) as error:
             raise LogUnavailable(str(error)) from error
@@ -122,3 +129,6 @@ class Delivery:
         except Exception as error:
             _log.warning("handler %s failed on %s", self.handler.name, work.type, exc_info=True)
             return Retry(f"{type(error).__name__}: {error}")
+        finally:
+            if span is not None:
+                span.end()

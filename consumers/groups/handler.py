@@ -20,6 +20,7 @@ from streams.events.validation import appendable, refuse_problems
 from streams.json_bytes import JsonObject
 from streams.records.references import problems_of
 from streams.redis.log import Log
+from streams.tracing import valid_traceparent
 
 
 class StartFrom(StrEnum):
@@ -80,6 +81,11 @@ class Source:
         return found if isinstance(found, str) else self.event.id
 
     @property
+    def traceparent(self) -> str | None:
+        """The trace that the event belongs to."""
+        return valid_traceparent(self.event.meta.get("traceparent"))
+
+    @property
     def actor(self) -> str:
         """The ID of the actor."""
         return str(self.event.actor.get("id", ""))
@@ -101,11 +107,20 @@ class Effects:
     clients cannot, so no client can occupy a handler's key beforehand.
     """
 
-    def __init__(self, log: Log, faults: Faults, handler: str, source: Source, own_events: OwnEvents = ANY_OWN) -> None:
+    def __init__(
+        self,
+        log: Log,
+        faults: Faults,
+        handler: str,
+        source: Source,
+        own_events: OwnEvents = ANY_OWN,
+        traceparent: str | None = None,
+    ) -> None:
         self._log = log
         self._faults = faults
         self._source = source
         self._own_events = own_events
+        self._traceparent = traceparent or source.traceparent
         self._prefix = f"{handler}/{source.channel.wire}/{source.id}/"
         self._count = 0
 
@@ -145,6 +160,7 @@ class Effects:
             causation=self._source.id,
             guards=guards,
             is_wanted=declared.is_wanted,
+            traceparent=self._traceparent,
         )
         self._count += 1
         self._faults.hit("before_append")

@@ -19,6 +19,7 @@ from streams.errors import GuardRefused, IdempotencyConflict
 from streams.json_bytes import Json, JsonObject
 from streams.records.runs import RunView, cancel_unbegun, is_unbegun
 from streams.run_states import CANCELLING_MS_MAX
+from streams.tracing import valid_traceparent
 
 _CANCEL_TRIES = 5
 """Maximum number of tries to cancel a run whose state changes meanwhile: queued, running, waiting, queued and so on."""
@@ -61,7 +62,9 @@ class Flow:
         cause = await self.cause(channel, run)
         found = cause.meta.get("correlation") if cause else None
         correlation = found if isinstance(found, str) else run.cause
-        return RunLog(self.parts.log, channel, run, Journal(run.run_id), correlation, holder)
+        traceparent = valid_traceparent(cause.meta.get("traceparent")) if cause else None
+        journal, tracing = Journal(run.run_id), self.parts.tracing
+        return RunLog(self.parts.log, channel, run, journal, correlation, holder, tracing, traceparent)
 
     async def cause(self, channel: Channel, run: RunView) -> Recorded | None:
         """The event that began the run; None if it was trimmed."""

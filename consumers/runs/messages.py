@@ -342,7 +342,8 @@ class RunMessages:
                 if delta.offset == len(self._kept):
                     self._metrics.first_deltas.observe(self._loop.time() - self._first_s)
                     asked_ms = ms_of_id(self._run.run.cause)
-                    self._metrics.first_tokens.observe((self._run.log.now_ms() - asked_ms) / 1000)
+                    trace_id = (self._run.traceparent or "")[3:35] if self._run.tracing is not None else ""
+                    self._metrics.first_tokens.observe((self._run.log.now_ms() - asked_ms) / 1000, trace_id)
                 joiner.stored()
                 self._progressed.set()
                 self._send_due()

@@ -16,6 +16,7 @@ from streams.records.run_slots import RunSlots
 from streams.records.run_store import RunStore
 from streams.records.runs import RunView
 from streams.redis.log import Log
+from streams.tracing import Tracing
 
 
 class Jobs(Protocol):
@@ -39,6 +40,7 @@ class WorkerParts:
         now_ms: returns the time in milliseconds since 1970.
         lease_ms: lifetime of a run's lease; it is renewed three times in that period.
         grace_s: time for which a graceful cancel waits for the agent, in seconds.
+        tracing: records traces; None where that is off.
     """
 
     worker: str
@@ -54,3 +56,4 @@ class WorkerParts:
     now_ms: Callable[[], int]
     lease_ms: int = 15_000
     grace_s: float = 5.0
+    tracing: Tracing | None = None

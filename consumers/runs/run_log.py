@@ -23,6 +23,7 @@ from streams.json_bytes import JsonObject, to_json
 from streams.records.runs import RUN_TTL_S, RunView, run_guard_name
 from streams.redis.append import Done, Result
 from streams.redis.log import Log
+from streams.tracing import Span, Tracing
 
 RETRY_S: Final = 0.25
 IN_FLIGHT_MAX: Final = 256
@@ -39,6 +40,8 @@ class RunLog:
 
     Attributes:
         correlation: the ID of the first event of the chain, shared by all events of the run.
+        tracing: records traces; None where that is off.
+        traceparent: the trace that the run belongs to, and its events with it.
     """
 
     log: Log
@@ -47,6 +50,12 @@ class RunLog:
     journal: Journal
     correlation: str
     holder: str = ""
+    tracing: Tracing | None = None
+    traceparent: str | None = None
+
+    def step(self, name: str) -> Span | None:
+        """Begins a step of the run's trace; None where that is off, or the run belongs to none."""
+        return None if self.tracing is None else self.tracing.follow(name, self.traceparent)
 
     @property
     def actor(self) -> Actor:
@@ -76,6 +85,7 @@ class RunLog:
             guards=(self._guard(change), *change.guards),
             open_text=open_text,
             is_wanted=declared.is_wanted,
+            traceparent=self.traceparent,
         )
 
     async def append(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -79,13 +80,21 @@ class SegmentRunner:
 
     async def execute(self, taken: Taken) -> None:
         """Run a taken segment to its end."""
-        held = taken.held
+        held, writes = taken.held, taken.writes
+        span = writes.step(f"agent {held.agent}")
+        if span is not None:
+            writes = replace(writes, traceparent=span.traceparent)
         try:
             self.parts.faults.hit("run_after_take")
-            await self._execute(taken.writes, held.control)
+            with (
+                span.current() if span is not None else nullcontext()
+            ):  # the agent's own spans, of its libraries, belong to it
+                await self._execute(writes, held.control)
         except Fenced:
             _log.warning("run %s has a new holder; this worker stops its segment", held.run_id)
         finally:
+            if span is not None:
+                span.end()
             self._held_runs.remove(held)
             await self.parts.leases.release_run(held.channel, held.run_id, held.holder)
 

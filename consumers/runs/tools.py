@@ -11,6 +11,7 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Final
 
@@ -182,9 +183,11 @@ class ToolRunner:
         if call.run is None:
             raise AssertionError("asked of people instead")
         self._faults.hit("run_before_tool")
+        span = self._run.step(f"tool {call.name}")
         try:
-            async with asyncio.timeout(call.timeout_s):
-                output = await call.run(args, progress)
+            with span.current() if span is not None else nullcontext():
+                async with asyncio.timeout(call.timeout_s):
+                    output = await call.run(args, progress)
             self._faults.hit("run_after_tool")
         except TimeoutError:
             return await self._fail(
@@ -195,6 +198,9 @@ class ToolRunner:
             return await self._fail(
                 str(call.tool_call_id), "failed", f"{type(error).__name__}: {error}", is_retryable=False
             )
+        finally:
+            if span is not None:
+                span.end()
         return await self._complete(str(call.tool_call_id), _since_ms(started_s), output)
 
     async def _complete(self, call_id: str, duration_ms: int, output: Json, *, is_denied: bool = False) -> ToolOutcome:

@@ -28,6 +28,7 @@ from streams.events.channels import ChannelHistory
 from streams.events.validation import InvalidPayload, validate
 from streams.redis.replay import PAGE_BYTES, PAGE_EVENTS
 from streams.times import rfc3339
+from streams.tracing import valid_traceparent
 
 router = APIRouter()
 IdempotencyKey = Annotated[
@@ -50,7 +51,8 @@ async def _command(request: Request, hub: Hub, channel: str, caller: Caller, key
     if event.lane is Lane.CONNECTION or not event.kinds:
         raise HubError(4005, f"{kind} can only be sent over a WebSocket")
     limit(hub, caller, event.rate)
-    return check_command(event, ClientMessage(kind, key, channel, payload), caller)
+    traceparent = valid_traceparent(request.headers.get("traceparent"))  # a malformed one is ignored, as the W3C asks
+    return check_command(event, ClientMessage(kind, key, channel, payload, traceparent=traceparent), caller)
 
 
 @router.post("/v1/channels/{channel}/events", status_code=201)

@@ -28,6 +28,7 @@ from streams.envelope import Appended
 from streams.errors import StreamsError
 from streams.json_bytes import to_json
 from streams.records.presence import MemberStatus
+from streams.tracing import Span, traced
 
 BACKLOG_MAX: Final = 100
 """Maximum messages that wait behind a command that needs the log; then the socket is not read. One array may exceed it."""
@@ -338,9 +339,11 @@ class Connection:
         if isinstance(outcome, Append):
             append, is_charged = self._owner.charged(outcome) if self._owner.admission.is_metered else (outcome, False)
             self._unsettled_count += 1
-            began_s = self._began_s
+            began_s, draft, span = self._began_s, append.draft, None
+            if self._owner.tracing is not None:
+                draft, span = traced(self._owner.tracing, draft, self._owner.clock.monotonic() - began_s)
             self._owner.log.submit(
-                append.draft, lambda result: self._stored(command, append, result, began_s, is_charged=is_charged)
+                draft, lambda result: self._stored(command, append, result, began_s, span, is_charged=is_charged)
             )
         elif isinstance(outcome, Reply):
             channel = command.channel
@@ -522,9 +525,18 @@ class Connection:
             self._transport.resume_reading()
 
     def _stored(
-        self, command: Command, append: Append, result: Appended | StreamsError, began_s: float, *, is_charged: bool
+        self,
+        command: Command,
+        append: Append,
+        result: Appended | StreamsError,
+        began_s: float,
+        span: Span | None,
+        *,
+        is_charged: bool,
     ) -> None:
         self._unsettled_count -= 1
+        if span is not None:
+            span.end(str(result) if isinstance(result, StreamsError) else "")
         if is_charged:
             self._owner.admission.settle(append.draft, result)
         channel = append.draft.channel.wire
@@ -537,7 +549,8 @@ class Connection:
         elif command.id is not None:
             payload = stored_payload(command.event, append, result)
             self.push(encode_text(reply(command.event.reply or "ack", command.id, channel, payload)))
-            self._owner.metrics.acknowledged.observe(self._owner.clock.monotonic() - began_s)
+            trace_id = "" if span is None else span.trace_id
+            self._owner.metrics.acknowledged.observe(self._owner.clock.monotonic() - began_s, trace_id)
         if isinstance(result, Appended) and result.is_first:
             self._owner.new_channels.note(command.caller.principal)
         if self._unsettled_count == 0 and self._all_settled is not None and not self._all_settled.done():

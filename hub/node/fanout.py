@@ -20,6 +20,7 @@ from streams.cursor import Look, Position, id_order, ms_of_id
 from streams.envelope import Entry
 from streams.redis.replay import PAGE_BYTES
 from streams.redis.tail import Tail, Watched
+from streams.tracing import Tracing, traceparent_of
 
 HELD_EVENTS_MAX: Final = 128
 """Newest events cached per channel: the last step of a catch-up then needs no read, and resuming clients share them."""
@@ -98,6 +99,7 @@ class Fanout:
         "_metrics",
         "_presence_count",
         "_tail",
+        "_tracing",
         "_watcher",
         "channel",
         "default_agent",
@@ -109,7 +111,15 @@ class Fanout:
         "wire",
     )
 
-    def __init__(self, channel: Channel, look: Look, tail: Tail, metrics: NodeMetrics, watcher: FanoutWatcher) -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        look: Look,
+        tail: Tail,
+        metrics: NodeMetrics,
+        watcher: FanoutWatcher,
+        tracing: Tracing | None = None,
+    ) -> None:
         self.channel = channel
         self.wire = channel.wire.encode()
         self.epoch = look.epoch
@@ -123,6 +133,7 @@ class Fanout:
         self._tail = tail
         self._metrics = metrics
         self._watcher = watcher
+        self._tracing = tracing
         self.watched: Watched = tail.watch(channel, look.head, look.live_id, self)
 
     @property
@@ -224,7 +235,25 @@ class Fanout:
             sent += len(wires) - start
         since_s = self._tail.submitted_s
         after_s = time.time() - ms_of_id(entries[0].id) / 1000 if since_s is None else time.monotonic() - since_s
-        self._metrics.delivered(sent, after_s, is_own=since_s is not None)
+        trace_id = "" if self._tracing is None else self.trace("deliver", entries, after_s, sent)
+        self._metrics.delivered(sent, after_s, is_own=since_s is not None, trace_id=trace_id)
+
+    def trace(self, step: str, entries: list[Entry], after_s: float, count: int) -> str:
+        """Records a step of the traces of these events, which began `after_s` seconds ago and made `count` deliveries.
+
+        Events that follow from the same step share one span. Returns the id of the last trace; "" if there is none.
+        """
+        trace_id = ""
+        if self._tracing is None:
+            return trace_id
+        first = {parent: entry for entry in reversed(entries) if (parent := traceparent_of(entry.meta)) is not None}
+        for parent, entry in reversed(first.items()):
+            attributes = {"hub.deliveries": count, "hub.seq": entry.seq}
+            span = self._tracing.follow(f"{step} {entry.type.decode()}", parent, attributes, ago_s=max(0.0, after_s))
+            if span is not None:
+                span.end()
+                trace_id = span.trace_id
+        return trace_id
 
     def encode(self, wires: list[bytes], encoding: int) -> bytes:
         """Encodes events of this channel as frames for a client with this encoding."""
@@ -272,6 +301,8 @@ class Fanout:
                 elif sub.connection.is_writable:
                     sub.connection.push(frame)
             self._metrics.signals_out += len(self.subscribers)
+        if self._tracing is not None:
+            self.trace("deliver", entries, time.time() - ms_of_id(entries[0].id) / 1000, len(self.subscribers))
 
     def is_of(self, epoch: str) -> bool:
         """True if `epoch` is the epoch of the log whose events are sent here."""

@@ -54,6 +54,7 @@ from streams.loops import Loop
 from streams.records.presence import MemberStatus
 from streams.records.references import problems_of
 from streams.redis.log import Log
+from streams.tracing import Tracing, traced
 
 COMES_BACK_MS: Final = 2
 """Milliseconds that another node needs to accept one reconnecting client, with a margin."""
@@ -87,6 +88,7 @@ class NodeParts:
         uploads: authorises uploads; None on a node that accepts no files.
         own_events: the event types beside the catalogue.
         flags: who may use WebSocket, and who has which variant.
+        tracing: records traces; None where that is off.
     """
 
     edge: Edge
@@ -98,6 +100,7 @@ class NodeParts:
     clock: NodeClock
     flags: FeatureFlags
     own_events: OwnEvents = ANY_OWN
+    tracing: Tracing | None = None
 
 
 class Hub:
@@ -120,6 +123,7 @@ class Hub:
         self.agents = parts.agents
         self.uploads = parts.uploads
         self.clock = parts.clock
+        self.tracing = parts.tracing
         self.metrics = NodeMetrics()
         self.connections: set[Connection] = set()
         self.streams: Counter[tuple[str, str]] = Counter()
@@ -352,12 +356,18 @@ class Hub:
         if self.new_channels.has_debtors:
             await self.require_written(outcome.draft.channel, principal)
         outcome, is_charged = self.charged(outcome)
+        draft, span = outcome.draft, None
+        if self.tracing is not None:
+            draft, span = traced(self.tracing, draft)
         try:
-            result = await self._append(outcome.draft, is_charged=is_charged)
+            result = await self._append(draft, is_charged=is_charged)
         except StreamsError as error:
             if (passed := passed_over(outcome, error)) is not None:
                 return passed, None
             raise append_error(outcome, error) from error
+        finally:
+            if span is not None:
+                span.end()
         if result.is_first:
             self.new_channels.note(principal)
         return outcome, result

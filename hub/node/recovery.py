@@ -154,6 +154,8 @@ class Recovery:
         else:
             connection.push(fanout.encode([entry.wire(fanout.wire) for entry in new], connection.encoding))
         self._node.metrics.events_out += len(new)
+        if self._node.tracing is not None:
+            fanout.trace("replay", new, 0.0, 1)
         sub.advance(new[-1].id.decode(), new[-1].seq)
         connection.flush()  # written now, so that the next page waits for the socket and not for the end of the loop iteration
         return True

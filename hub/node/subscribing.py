@@ -345,7 +345,8 @@ class Subscriptions:
         if fanout is None:
             if channel.kind is not Kind.SYSTEM:  # the node itself follows one for each tenant
                 self._node.admission.follow(channel.tenant)
-            fanout = Fanout(channel, look, self._node.log.tail_of(channel), self._node.metrics, self._recovery)
+            node, tail = self._node, self._node.log.tail_of(channel)
+            fanout = Fanout(channel, look, tail, node.metrics, self._recovery, node.tracing)
             self.fanouts[channel] = fanout
         return fanout
 

@@ -43,6 +43,7 @@ class Command(NamedTuple):
         data: the payload as JSON, as stored and sent.
         id: the client's id for the command; the idempotency key if it is stored.
         channel: None only for types that have none.
+        traceparent: the trace that the client continues in it.
     """
 
     event: EventType
@@ -51,6 +52,7 @@ class Command(NamedTuple):
     payload: Payload
     data: bytes
     caller: Caller
+    traceparent: str | None = None
 
     @property
     def place(self) -> Channel:
@@ -80,6 +82,7 @@ class Command(NamedTuple):
             command=self.id,
             guards=guards,
             is_wanted=event.is_wanted if is_wanted is None else is_wanted,
+            traceparent=self.traceparent,
         )
 
 

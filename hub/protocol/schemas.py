@@ -33,9 +33,21 @@ _ACTOR: Final[JsonObject] = {
     },
     "required": ["kind", "id"],
 }
+_TRACEPARENT: Final[JsonObject] = {"type": "string", "pattern": "^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"}
 _META: Final[JsonObject] = {
     "type": "object",
-    "properties": {"command": _COMMAND_ID, "correlation": _EVENT_ID, "causation": _EVENT_ID},
+    "properties": {
+        "command": _COMMAND_ID,
+        "correlation": _EVENT_ID,
+        "causation": _EVENT_ID,
+        "traceparent": _TRACEPARENT,
+    },
+}
+_COMMAND_META: Final[JsonObject] = {
+    "type": "object",
+    "properties": {"traceparent": _TRACEPARENT},
+    "required": ["traceparent"],
+    "additionalProperties": False,
 }
 _ANY_COMMAND: Final = (4003, 4004, 4005, 4011, 4013, 4030)
 """Error codes that any command may be answered with."""
@@ -185,6 +197,7 @@ def command_schema(row: EventType, payload: JsonObject) -> JsonObject:
     if row.kinds:
         fields["channel"] = _channel(row)
     fields["payload"] = payload
+    fields["meta"] = _COMMAND_META
     needed = ["type", *(["id"] if row.is_id_required else []), *(["channel"] if row.kinds else [])]
     own = row.own_schema.document if row.own_schema is not None else {}
     if own.get("required") or any(field.is_required() for field in row.model.model_fields.values()):

@@ -31,10 +31,11 @@ from streams.errors import MalformedChannel
 from streams.events import CATALOGUE, EventType, Payload
 from streams.events.custom import ANY_OWN, OwnEvents
 from streams.events.validation import InvalidPayload, validate
+from streams.tracing import valid_traceparent
 
 ID: Final = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 ARRAY_MAX: Final = 100
-_FIELDS: Final = frozenset({"type", "id", "channel", "payload"})
+_FIELDS: Final = frozenset({"type", "id", "channel", "payload", "meta"})
 _READABLE_ID: Final = re.compile(rb'"id"\s*:\s*"([A-Za-z0-9_.:-]{1,64})"')
 _NO_PAYLOAD: Final[Mapping[str, object]] = {}
 HANDSHAKES: Final = frozenset({"connection.init", "connection.reconnect"})
@@ -51,6 +52,7 @@ class ClientMessage(NamedTuple):
     channel: str | None
     payload: Mapping[str, object]
     has_unknown_fields: bool = False
+    traceparent: str | None = None
 
 
 class Unreadable(HubError):
@@ -167,7 +169,7 @@ class Session:
             return self._refuse(bad, bad.re)
         self._unreadable_count = 0
         if message.has_unknown_fields and message.type not in HANDSHAKES:
-            unknown = BadMessage("message", "has fields other than type, id, channel, payload", message.id)
+            unknown = BadMessage("message", "has fields other than type, id, channel, payload, meta", message.id)
             return self._refuse(unknown, message.id, message.channel)
         if self.state is not SessionState.READY:
             return self._shake(message)
@@ -188,7 +190,7 @@ class Session:
         except HubError as error:
             return self._refuse(error, message.id)
         self.state = SessionState.AUTHENTICATING
-        return Command(event, message.id, None, payload, data, _NOBODY)
+        return Command(event, message.id, None, payload, data, _NOBODY, message.traceparent)
 
     def _command(self, message: ClientMessage, now: float) -> Received:
         if message.type in HANDSHAKES:
@@ -281,7 +283,16 @@ def read_message(value: object) -> ClientMessage:
     payload = value.get("payload", _NO_PAYLOAD)
     if not isinstance(payload, dict) and payload is not _NO_PAYLOAD:
         raise BadMessage("payload", "must be an object", re_id)
-    return ClientMessage(kind, re_id, channel, payload, not _FIELDS.issuperset(value))
+    meta = value.get("meta")
+    traceparent = None if meta is None else _read_meta(meta, re_id)
+    return ClientMessage(kind, re_id, channel, payload, not _FIELDS.issuperset(value), traceparent)
+
+
+def _read_meta(meta: object, re_id: str | None) -> str:
+    traceparent = valid_traceparent(meta.get("traceparent")) if isinstance(meta, dict) and len(meta) == 1 else None
+    if traceparent is None:
+        raise BadMessage("meta", "must be an object with a `traceparent` of the W3C, version 00", re_id)
+    return traceparent
 
 
 def _readable_id(data: bytes) -> str | None:
@@ -319,7 +330,7 @@ def check_command(event: EventType, message: ClientMessage, caller: Caller) -> C
     if caller.principal.scope is Scope.AUDITOR and event.lane is not Lane.CONNECTION:
         raise HubError(4003, "a token with the scope auditor writes nothing")
     payload, data = _validated(event, message)
-    return Command(event, message.id, channel, payload, data, caller)
+    return Command(event, message.id, channel, payload, data, caller, message.traceparent)
 
 
 def _late(event: EventType, message: ClientMessage, caller: Caller) -> Command | None:

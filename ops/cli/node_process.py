@@ -31,6 +31,7 @@ from ops.children import end_with
 from ops.cli.checks import AWAY, OF_SETTINGS, Level, check_redis, key_problem
 from ops.cli.extensions import extensions_of
 from ops.cli.failure import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, CommandFailed
+from ops.tracing import exported_traces
 
 _LOOK_EVERY_S = 0.01
 RESTART_AFTER_S: Final = 1.0
@@ -68,6 +69,7 @@ async def run_node(
     configure_logging(log_level, secrets=settings.secrets)
     async with contextlib.AsyncExitStack() as shared:
         raised = shared.enter_context(_signals_raised_again())
+        shared.enter_context(exported_traces(settings, "node"))
         sockets = [bound]
         if settings.admin_port is not None:
             shares = siblings is not None

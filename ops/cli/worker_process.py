@@ -30,9 +30,11 @@ from ops.cli.extensions import extensions_of, find_modules_here
 from ops.cli.failure import EXIT_USAGE, CommandFailed
 from ops.cli.node_process import forget_startup, refuse_unusable_redis
 from ops.cli.options import run
+from ops.tracing import exported_traces
 from streams.errors import StreamsError
 from streams.loops import until_reachable
 from streams.redis.log import Log
+from streams.tracing import open_tracing
 
 _log = logging.getLogger(__name__)
 LEFT_AFTER_S: Final = 10.0
@@ -53,7 +55,9 @@ async def running_worker(settings: Settings, options: WorkerOptions) -> AsyncIte
         async with open_finisher(settings, log) as finisher:
             handlers = (*options.handlers, FileReactions(finisher))
             uploads = finisher.ready_after
-            async with running(dataclasses.replace(options, handlers=handlers, uploads=uploads), log) as worker:
+            tracing = open_tracing(is_on=settings.tracing == "on")
+            options = dataclasses.replace(options, handlers=handlers, uploads=uploads, tracing=tracing)
+            async with running(options, log) as worker:
                 yield worker
     finally:
         await log.close()
@@ -266,7 +270,8 @@ async def run_worker(settings: Settings, metrics_port: int | None, *, waits: boo
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, end, number)
     status = WorkerStatus()
-    with served_status(status, settings.host, metrics_port, settings.metrics_token) as port:
+    traced = exported_traces(settings, "worker")
+    with traced, served_status(status, settings.host, metrics_port, settings.metrics_token) as port:
         async with AsyncExitStack() as running:
             starting = asyncio.create_task(_start(running, settings, options, waits=waits), name="start")
             stopping = asyncio.create_task(stop.wait(), name="stop")

@@ -142,8 +142,8 @@ class StoredEvent(Payload):
     payload: dict[str, object] = Field(description="The payload, as declared for this type.")
     meta: Maybe[dict[str, str]] = Field(
         None,
-        description="Links to a command (`command`) and to other events (`causation`, `correlation`); absent if there "
-        "are none.",
+        description="Links to a command (`command`), to other events (`causation`, `correlation`) and to a trace "
+        "(`traceparent`); absent if there are none.",
     )
 
 

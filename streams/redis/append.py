@@ -412,9 +412,14 @@ def actor_json(actor: Actor) -> bytes:
 def meta_json(draft: Draft) -> bytes:
     """`meta` as stored, without absent fields. Keys with a slash are internal and are never sent; no client can set one."""
     command = None if draft.command and "/" in draft.command else draft.command
-    if draft.correlation is None and draft.causation is None:
+    if draft.correlation is None and draft.causation is None and draft.traceparent is None:
         return b'{"command":"%b"}' % command.encode() if command else b"{}"
-    pairs = (("command", command), ("correlation", draft.correlation), ("causation", draft.causation))
+    pairs = (
+        ("command", command),
+        ("correlation", draft.correlation),
+        ("causation", draft.causation),
+        ("traceparent", draft.traceparent),
+    )
     return ("{" + ",".join(f'"{k}":"{v}"' for k, v in pairs if v) + "}").encode()
 
 

@@ -107,11 +107,6 @@ class NodeMetrics:
         self.answered: dict[tuple[str, ...], Histogram] = {}
         self.variants = VariantCounts()
 
-    def delivered(self, count: int, after_s: float, *, is_own: bool, trace_id: str = "") -> None:
-        """Records `count` deliveries of a batch, which counts as one observation: that of its oldest event."""
-        self.events_out += count
-        (self.delivered_here if is_own else self.delivered_elsewhere).observe(after_s, trace_id)
-
     def http_answered(self, method: str, route: str, status: int, after_s: float) -> None:
         """Records an answer over HTTP. `route` is a template such as `/v1/channels/{channel}/events`, so there are few."""
         labels = (method, route, f"{status // 100}xx")

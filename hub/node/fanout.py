@@ -236,7 +236,9 @@ class Fanout:
         since_s = self._tail.submitted_s
         after_s = time.time() - ms_of_id(entries[0].id) / 1000 if since_s is None else time.monotonic() - since_s
         trace_id = "" if self._tracing is None else self.trace("deliver", entries, after_s, sent)
-        self._metrics.delivered(sent, after_s, is_own=since_s is not None, trace_id=trace_id)
+        metrics = self._metrics
+        metrics.events_out += sent
+        (metrics.delivered_elsewhere if since_s is None else metrics.delivered_here).observe(after_s, trace_id)
 
     def trace(self, step: str, entries: list[Entry], after_s: float, count: int) -> str:
         """Records a step of the traces of these events, which began `after_s` seconds ago and made `count` deliveries.

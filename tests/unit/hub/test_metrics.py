@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-from hub.metrics import NodeMetrics
 from streams.exposition import OPENMETRICS, exposed, histogram
 from streams.histogram import BOUNDS_S, Histogram
 
@@ -37,15 +36,6 @@ def test_buckets_are_cumulative_and_the_last_has_all(durations: list[float]) -> 
     assert totals == sorted(totals)
     assert totals[-1] == len(durations)
     assert totals[:-1] == [sum(seconds <= bound for seconds in durations) for bound in BOUNDS_S]
-
-
-def test_a_batch_counts_all_its_deliveries_and_one_duration() -> None:
-    metrics = NodeMetrics()
-
-    metrics.delivered(3, 0.002, is_own=True)
-
-    assert metrics.events_out == 3
-    assert (metrics.delivered_here.count, metrics.delivered_elsewhere.count) == (1, 0)
 
 
 class _One(Collector):

@@ -164,7 +164,7 @@ class Driver:
 
     async def _one_socket(self) -> Verdict:
         """Runs one socket from its opening to its end."""
-        is_http, self._was_acknowledged = self._fallback.is_http, False
+        self._was_acknowledged = False
         try:
             token = await self._token.current()
         except Exception as problem:  # a token provider may raise anything: try again
@@ -184,7 +184,7 @@ class Driver:
             self._refused = None
         elif self._fallback.unacknowledged():
             return Again(0.0)
-        elif is_http and self._refused is not None:
+        elif self._refused is not None and isinstance(socket, HttpSocket) and socket.is_foreign:
             self._core.fail(self._refused)
             return Over(self._refused)
         return Again(0.0) if self._ready_socket is not None else verdict

@@ -28,7 +28,15 @@ class HttpRefusal(Exception):
 
 
 class NoAnswer(OSError):
-    """The answer did not come from a hub."""
+    """The answer did not come from a hub.
+
+    Attributes:
+        status: its HTTP status; None if it is not HTTP.
+    """
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +82,7 @@ class HttpAnswer:
             }
             if isinstance(payload["code"], int):
                 raise HttpRefusal({**payload, "message": problem.get("detail", "the hub gave no reason")})
-        raise NoAnswer(f"HTTP {self.status}")
+        raise NoAnswer(f"HTTP {self.status}", self.status)
 
 
 @contextlib.asynccontextmanager

@@ -21,7 +21,7 @@ from websockets.exceptions import ConnectionClosedError
 from websockets.frames import Close
 
 from hub.client.channel_reader import ChannelReader
-from hub.client.http_requests import HttpRefusal, request
+from hub.client.http_requests import HttpRefusal, NoAnswer, request
 from hub.client.items import Payload
 
 _log: Final = logging.getLogger("hub.client")
@@ -32,6 +32,8 @@ _WAITING_MAX: Final = 1_000
 _LIMIT_BYTES: Final = 1_048_576
 """The hub's default maximum size of a message; over HTTP it does not announce its own."""
 _OF_THE_TOKEN: Final = (4001, 4002, 4019)
+_LASTING: Final = frozenset(range(400, 500)) - {408, 425, 429}
+"""HTTP statuses that another attempt does not change."""
 _LOST: Final = 1006
 _RESTART: Final = 1012
 _DENIED: Final = 4003
@@ -45,11 +47,13 @@ class HttpSocket:
     Attributes:
         close_code: the code it ended with; None while it is open.
         is_polling: True if the network lets no stream through.
+        is_foreign: True if the address was answered by something else than a hub, and not for the moment only.
     """
 
     def __init__(self, base: str) -> None:
         self.close_code: int | None = None
         self.is_polling = False
+        self.is_foreign = False
         self._base = base
         self._token = ""
         self._inbox: deque[str] = deque()
@@ -189,7 +193,8 @@ class HttpSocket:
         except HttpRefusal as refusal:
             if refusal.payload["code"] != _DENIED or user is not None:
                 return await self.refuse(refusal.payload)
-        except (OSError, EOFError, TimeoutError):
+        except (OSError, EOFError, TimeoutError) as problem:
+            self.is_foreign = isinstance(problem, NoAnswer) and problem.status in _LASTING
             return self.end()
         ack: dict[str, Any] = {
             "session_id": wanted.get("session_id"), "client_id": wanted.get("client_id") or secrets.token_hex(8), "user": user,

@@ -86,7 +86,7 @@ class ProxiedUser:
                 self.hub_faults = hub.hub_faults
 
     async def check(self, log: Log) -> list[str]:
-        """What differs from a perfect run: errors, events lost, repeated or out of order, for the writer or the reader."""
+        """The differences from a perfect run: errors, events lost, repeated or out of order, for the writer or the reader."""
         stored = await read_all(log, self.channel)
         problems = self.problems + [fault.problem for fault in compare(0, self.channel.wire, self.seen, stored)]
         if self.sent != [seq for seq, _, _ in stored]:

@@ -42,7 +42,7 @@ async def test_an_unreadable_answer_ends_the_connection(answer: bytes) -> None:
     ("status", "error"), [(503, HubUnreachable), (429, HubUnreachable), (404, ConnectionRefused)], ids=str
 )
 async def test_a_proxy_without_nodes_for_a_moment_is_tried_again(status: int, error: type[ClientError]) -> None:
-    """Where no WebSocket gets through, an answer over HTTP that may pass is no reason to give up; a lasting one is."""
+    """Without WebSocket, an answer over HTTP that may pass is no reason to give up; a lasting one is."""
 
     async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         is_upgrade = b"upgrade: websocket" in (await reader.readuntil(b"\r\n\r\n")).lower()

@@ -34,6 +34,7 @@ from consumers.runs.reaper import JOB_PATIENCE_MS, LOOK_AGAIN_MS, Reaper
 from consumers.runs.run_log import DeltaWriter
 from consumers.runs.segment import SegmentRunner, Taken
 from consumers.tasks import end_tasks
+from streams.archive.keeper import Keeper
 from streams.channel import Channel, Kind
 from streams.cursor import ms_of_id
 from streams.envelope import Durability
@@ -98,6 +99,7 @@ class WorkerOptions:
         own_events: the event types beside the catalogue.
         uploads: the times that uploads took, counted by the handler that ends them.
         tracing: records traces; None where that is off.
+        keeper: keeps the archive while this worker holds the first partition; None without an archive.
         segments_max: maximum number of concurrent segments; further jobs stay in the queue for other workers.
         drain_s: time in which segments may finish at shutdown before they are handed over, in seconds.
         stall_max_s: time for which an agent may block the worker before its runs are left to other workers, in seconds.
@@ -112,6 +114,7 @@ class WorkerOptions:
     own_events: OwnEvents = ANY_OWN
     uploads: Histogram | None = None
     tracing: Tracing | None = None
+    keeper: Keeper | None = None
     segments_max: int = 500
     drain_s: float = 10.0
     stall_max_s: float = 60.0
@@ -209,6 +212,8 @@ class Worker:
             loops.every("announce", announce, again_s),
             *(loops.keep("jobs", taker.run) for taker in self._takers),
         ]
+        if (keeper := self._options.keeper) is not None:
+            self._loops.append(loops.keep("archive", partial(keeper.run, lambda: 0 in self.partitions.held)))
         self._renewal.start()
         self._announced = [notice.name for notice in notices]
         await self.partitions.settled.wait()

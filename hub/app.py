@@ -34,7 +34,7 @@ from hub.node.hub import Hub, NodeClock, NodeParts
 from hub.node.states import StateReader
 from hub.ports import ReceiverFactory, SocketReceiver, Upgrade, UpgradeRefused
 from hub.rollout import FeatureFlags
-from hub.storage.choice import open_store
+from hub.storage.choice import open_store, reading_archive
 from hub.uploads.limits import limits_of
 from hub.uploads.requests import UploadRequests
 from hub.websocket.asgi import serve_websocket
@@ -95,30 +95,35 @@ async def open_hub(
     limits = DEFAULT_LIMITS
     if settings.rate_limits is None:  # nothing else bounds the ids of a window: leave room for a load test
         limits = replace(limits, idempotency_entries=limits.idempotency_entries * UNLIMITED_TIMES)
-    log = await Log.open(
-        settings.redis_url, partitions=settings.partitions, durability=settings.durability, limits=limits
-    )
-    try:
-        edge = make_edge(
-            settings.redis_url, f"n-{secrets.token_hex(4)}", rates=settings.rates, quota=settings.quota, loops=log.loops
+    async with reading_archive(settings) as (_, cold):
+        log = await Log.open(
+            settings.redis_url, partitions=settings.partitions, durability=settings.durability, limits=limits, cold=cold
         )
-        uploads = make_uploads(settings, log, edge.quotas)
-        verifier = verifier_of(settings, edge)
         try:
-            hub = Hub(settings, log, make_parts(settings, log, edge, verifier, uploads, extensions))
-            edge.store.listen(hub.revoked, hub.sessions.claimed_elsewhere)
-            await edge.store.start()
-            await hub.start()
+            edge = make_edge(
+                settings.redis_url,
+                f"n-{secrets.token_hex(4)}",
+                rates=settings.rates,
+                quota=settings.quota,
+                loops=log.loops,
+            )
+            uploads = make_uploads(settings, log, edge.quotas)
+            verifier = verifier_of(settings, edge)
             try:
-                yield hub
+                hub = Hub(settings, log, make_parts(settings, log, edge, verifier, uploads, extensions))
+                edge.store.listen(hub.revoked, hub.sessions.claimed_elsewhere)
+                await edge.store.start()
+                await hub.start()
+                try:
+                    yield hub
+                finally:
+                    await hub.stop()
             finally:
-                await hub.stop()
+                await edge.store.close()
+                await verifier.close()
+                await uploads.close()
         finally:
-            await edge.store.close()
-            await verifier.close()
-            await uploads.close()
-    finally:
-        await log.close()
+            await log.close()
 
 
 def make_uploads(settings: Settings, log: Log, quotas: Quotas) -> UploadRequests:

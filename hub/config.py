@@ -23,6 +23,7 @@ from hub.readers import (
     ORIGINS,
     PATHS,
     RATES,
+    RETENTION,
     NamedObject,
     RateOverride,
     Setting,
@@ -39,6 +40,7 @@ from hub.readers import (
     whole,
     words,
 )
+from streams.archive.retention import RetentionPolicy
 from streams.channel import Kind
 from streams.envelope import Durability
 
@@ -391,6 +393,28 @@ class Settings:
         "accepted content types (4017); HTML is never accepted",
         default="*/*",
         shown="*/*",
+    )
+    retention: RetentionPolicy | None = setting(  # noqa: RUF009 - a policy is frozen
+        "HUB_RETENTION",
+        RETENTION,
+        "events that stay in Redis, and how long the archive keeps the others, as `scope=bound bound;…`; if set, "
+        "a worker keeps the archive and its checkpoints, in the bucket or the data folder",
+        default=None,
+        shown="all events stay in Redis, without an archive",
+    )
+    checkpoint_interval_s: float = setting(
+        "HUB_CHECKPOINT_INTERVAL",
+        seconds(0.2, 86_400),
+        "seconds between two checkpoints of the archive: the window in which a forged event would not show",
+        default=60.0,
+        shown="60",
+    )
+    audit_key: str | None = setting(
+        "HUB_AUDIT_KEY",
+        optional_words("a file"),
+        "file with the key that signs checkpoints; made if it is missing",
+        default=None,
+        shown="`audit.key` in the data folder",
     )
     data_dir: str = setting(
         "HUB_DATA",

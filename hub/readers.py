@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from hub.auth.origins import ANY_ORIGIN, Network, parse_origins
 from hub.limits.rates import DEFAULT_RATES, UNMETERED
+from streams.archive.retention import RetentionPolicy, parse_retention
 from streams.channel import NAME_PATTERN, Kind
 from streams.envelope import Durability
 
@@ -254,4 +255,9 @@ RATES: Final = Reader(
 DURABILITIES: Final = Reader(
     _read_durability,
     f"one of {' '.join(Durability)}, or kind=level, several separated by commas; kinds are {' '.join(Kind)}",
+)
+RETENTION: Final[Reader[RetentionPolicy | None]] = Reader(
+    parse_retention,
+    "scope=bounds, several separated by semicolons; a scope is *, kind, tenant/*, tenant/kind or tenant/kind:name; bounds are "
+    "`forever`, or of hot_age:30d hot_count:1000 hot_bytes:64MB total_age:365d hold; a total_age is above its hot_age",
 )

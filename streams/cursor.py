@@ -73,6 +73,7 @@ class Look:
         prev: the newest kept event at or before the cursor.
         next: the oldest kept event after the cursor.
         live_id: the ID of the newest entry of the live lane.
+        archive: the mark of the channel's archive, as stored; "" without one.
     """
 
     epoch: str
@@ -81,6 +82,7 @@ class Look:
     prev: Position | None = None
     next: Position | None = None
     live_id: str = START
+    archive: str = ""
 
 
 class GapReason(StrEnum):

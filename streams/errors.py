@@ -27,6 +27,14 @@ class RightMissing(LogUnavailable):
     """The hub's Redis user lacks a permission. The same call may be repeated once an operator has granted it."""
 
 
+class ArchiveUnavailable(LogUnavailable):
+    """The archive's store is unreachable, too slow or full. The same call may be repeated."""
+
+
+class ArchiveDiffers(StreamsError):
+    """The archive is not what was recorded: something is missing, was changed or rolled back. The text names it."""
+
+
 class ConfigurationRefused(StreamsError):
     """The Redis server's configuration is unsafe for the log; the text names the setting and the required value."""
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from hub.config import Settings
+from hub.storage.archive import StoreArchive
 from hub.storage.local import LocalStore
 from hub.storage.store import ObjectStore
+from streams.archive.cold import ColdReader
+from streams.archive.notes import Signer
 
 _PATH_STYLE: Final = {"auto": None, "yes": True, "no": False}
 
@@ -21,3 +28,52 @@ def open_store(settings: Settings) -> ObjectStore:
 
     region, is_path_style = settings.s3_region or "us-east-1", _PATH_STYLE[settings.s3_path_style]
     return S3Store(S3Settings(settings.s3_bucket, region, settings.s3_endpoint_url, is_path_style))
+
+
+AUDIT_NAME: Final = "hub"
+"""Name of a key that is made here, and the beginning of the origin of its checkpoints."""
+ARCHIVE_PREFIX: Final = "archive.v1/"
+"""The archive's prefix in a bucket that it shares with uploads; no tenant's name has a dot."""
+
+
+def open_archive(settings: Settings) -> StoreArchive | None:
+    """Opens the archive, in the bucket or the folder `archive` of the data directory.
+
+    Returns None if there is none: it is begun with HUB_RETENTION, and is read for ever.
+    """
+    if settings.s3_bucket is not None:
+        return StoreArchive(open_store(settings), ARCHIVE_PREFIX)
+    folder = Path(settings.data_dir) / "archive"
+    if settings.retention is None and not folder.is_dir():
+        return None
+    return StoreArchive(LocalStore(folder, time.time))
+
+
+@asynccontextmanager
+async def reading_archive(settings: Settings) -> AsyncIterator[tuple[StoreArchive | None, ColdReader | None]]:
+    """Opens the archive, if there is one, with a reader of its events; closes both on exit."""
+    archive = open_archive(settings)
+    if archive is None:
+        yield None, None
+        return
+    cold = ColdReader(archive)
+    try:
+        yield archive, cold
+    finally:
+        await cold.close()
+        await archive.close()
+
+
+def audit_signer(settings: Settings) -> Signer:
+    """Returns the signer of checkpoints; its key is made on first use, readable by this account alone.
+
+    Raises:
+        NoteRefused: the file holds something else.
+    """
+    path = Path(settings.audit_key) if settings.audit_key else Path(settings.data_dir) / "audit.key"
+    with suppress(FileExistsError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(f"{Signer(AUDIT_NAME, secrets.token_bytes(32))}\n")
+    return Signer.parse(path.read_text())

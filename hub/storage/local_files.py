@@ -245,7 +245,10 @@ class LocalFiles:
 
     def keys(self, prefix: str) -> list[str]:
         """Returns the keys with this prefix, sorted."""
-        manifests = self._objects.rglob(_MANIFEST)
+        folder = (
+            self._objects / prefix.rpartition("/")[0]
+        )  # an object is a folder, so other ones need not be walked through
+        manifests = folder.rglob(_MANIFEST) if folder.is_dir() else ()
         names = (str(path.parent.relative_to(self._objects)) for path in manifests)
         return sorted(name for name in names if name.startswith(prefix))
 

@@ -31,7 +31,7 @@ async def verify_log(log: StoredLog, channel: Channel) -> Audit:
         before, unchecked_before = await record_of(log, channel), log.unchecked_count
         found = Audit(channel.wire, before)
         after = "0"
-        while page := await log.page(channel, after):
+        while page := await log.hot_page(channel, after):
             for entry in page:
                 found.take(entry.id.decode(), int(entry.seq), is_damaged=entry.is_damaged)
             after = page[-1].id.decode()

@@ -8,9 +8,11 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from hub.config import Settings
+from hub.storage.choice import reading_archive
 from ops.cli.failure import CommandFailed
 from ops.cli.running_hub import running_hub
 from ops.embedded_redis.server import EmbeddedRedis, holds_data
@@ -61,7 +63,7 @@ async def log_at(url: str, data: Path, *, may_begin: bool) -> AsyncIterator[Log]
     Raises:
         CommandFailed: there is no log, and none may be created.
     """
-    settings = Settings.from_env(os.environ)
+    settings = replace(Settings.from_env(os.environ), data_dir=str(data), retention=None)
     with (redis_at if may_begin else present_redis_at)(url, data) as address:
         calls = Calls.at(address, "hub-cli")
         try:
@@ -84,15 +86,16 @@ async def stored_log_at(url: str, data: Path) -> AsyncIterator[StoredLog]:
     Raises:
         CommandFailed: there is no log.
     """
-    Settings.from_env(os.environ)  # report a wrong setting first, as every command does
+    settings = replace(Settings.from_env(os.environ), data_dir=str(data), retention=None)
     with present_redis_at(url, data) as address:
-        log = await StoredLog.open(address)
-        if log is None:
-            raise no_log(url, data)
-        try:
-            yield log
-        finally:
-            log.close()
+        async with reading_archive(settings) as (_, cold):
+            log = await StoredLog.open(address, cold)
+            if log is None:
+                raise no_log(url, data)
+            try:
+                yield log
+            finally:
+                log.close()
 
 
 async def record_of(log: StoredLog, channel: Channel) -> ChannelRecord:

@@ -25,12 +25,14 @@ from consumers.metrics import ConsumerCollector
 from consumers.worker import Worker, WorkerOptions, running
 from hub.config import Settings
 from hub.logs import configure_logging
+from hub.storage.choice import audit_signer, reading_archive
 from hub.uploads.finishing import open_finisher
 from ops.cli.extensions import extensions_of, find_modules_here
 from ops.cli.failure import EXIT_USAGE, CommandFailed
 from ops.cli.node_process import forget_startup, refuse_unusable_redis
 from ops.cli.options import run
 from ops.tracing import exported_traces
+from streams.archive.keeper import Keeper
 from streams.errors import StreamsError
 from streams.loops import until_reachable
 from streams.redis.log import Log
@@ -50,17 +52,21 @@ async def running_worker(settings: Settings, options: WorkerOptions) -> AsyncIte
     Raises:
         LogUnavailable, ConfigurationRefused: Redis is unreachable, or its configuration is unsafe.
     """
-    log = await Log.open(options.redis_url, partitions=options.partitions, durability=options.durability)
-    try:
-        async with open_finisher(settings, log) as finisher:
-            handlers = (*options.handlers, FileReactions(finisher))
-            uploads = finisher.ready_after
-            tracing = open_tracing(is_on=settings.tracing == "on")
-            options = dataclasses.replace(options, handlers=handlers, uploads=uploads, tracing=tracing)
-            async with running(options, log) as worker:
-                yield worker
-    finally:
-        await log.close()
+    async with reading_archive(settings) as (archive, cold):
+        log = await Log.open(options.redis_url, partitions=options.partitions, durability=options.durability, cold=cold)
+        try:
+            async with open_finisher(settings, log) as finisher:
+                handlers, keeper = (*options.handlers, FileReactions(finisher)), None
+                if archive is not None and (policy := settings.retention) is not None:
+                    keeper = Keeper(log, archive, policy, audit_signer(settings), settings.checkpoint_interval_s)
+                uploads, tracing = finisher.ready_after, open_tracing(is_on=settings.tracing == "on")
+                options = dataclasses.replace(
+                    options, handlers=handlers, uploads=uploads, tracing=tracing, keeper=keeper
+                )
+                async with running(options, log) as worker:
+                    yield worker
+        finally:
+            await log.close()
 
 
 @asynccontextmanager

@@ -86,6 +86,26 @@ class Signer:
             name, _COSIGNATURE if is_witness else _ED25519, self._key.public_key().public_bytes_raw()
         )
 
+    @classmethod
+    def parse(cls, text: str, *, is_witness: bool = False) -> Signer:
+        """Read a private key as `__str__` writes it.
+
+        Raises:
+            NoteRefused: it is no such text.
+        """
+        try:
+            private, word, name, _, encoded = text.strip().split("+", 4)
+            data = b64decode(encoded, validate=True)
+            if (private, word, data[0]) != ("PRIVATE", "KEY", _ED25519):
+                raise ValueError(word)
+            return cls(name, data[1:], is_witness=is_witness)
+        except (ValueError, IndexError) as error:
+            raise NoteRefused("a private key reads PRIVATE+KEY+<name>+<8 hex digits>+<base64>") from error
+
+    def __str__(self) -> str:
+        encoded = b64encode(bytes((_ED25519,)) + self._key.private_bytes_raw()).decode()
+        return f"PRIVATE+KEY+{self.public.name}+{self.public.id.hex()}+{encoded}"
+
     def sign(self, text: bytes, now_s: int = 0) -> bytes:
         """The line with the signature of a note's text; a witness signs the time with it."""
         if self.public.kind == _COSIGNATURE:

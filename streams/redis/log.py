@@ -9,6 +9,7 @@ from typing import Final
 
 from redis.asyncio import Redis
 
+from streams.archive.cold import ColdReader
 from streams.channel import Channel, Kind
 from streams.cursor import Look
 from streams.envelope import Appended, Draft, Durability, Entry
@@ -83,6 +84,7 @@ class Log:
         limits: Limits,
         loops: Loops,
         cluster: ClusterServers | None = None,
+        cold: ColdReader | None = None,
     ) -> None:
         self.loops = loops
         self.keys = keys
@@ -92,7 +94,7 @@ class Log:
         self._calls = calls
         self._cluster = cluster
         self._redis: Redis | None = None
-        self.replay = Replay(keys, self.calls_in, life_of, new_epoch, limits)
+        self.replay = Replay(keys, self.calls_in, life_of, new_epoch, limits, cold)
 
     @classmethod
     async def open(
@@ -102,8 +104,11 @@ class Log:
         partitions: int = PARTITIONS,
         durability: Mapping[Kind, Durability] | None = None,
         limits: Limits = DEFAULT_LIMITS,
+        cold: ColdReader | None = None,
     ) -> Log:
         """Connect, check the server or servers, and create or read the log's partitions.
+
+        `cold` reads what was archived.
 
         Raises:
             LogUnavailable: Redis could not be reached.
@@ -114,10 +119,12 @@ class Log:
             cluster = await ClusterServers.open(locator, partitions, wanted, limits, loops)
             tails = [one.tail for one in cluster.tails]
             own = (cluster.keys, cluster.servers, tails, cluster.calls, cluster.life_of)
-            return cls(locator, *own, limits, loops, cluster)
+            return cls(locator, *own, limits, loops, cluster, cold)
         server, keys = await LoneServer.open(locator, partitions, wanted, limits, loops)
         tails, calls = [server.tail] * keys.partitions, [server.calls] * keys.partitions
-        return cls(locator, keys, Servers(keys, [(0, server)]), tails, calls, lambda _: server.life, limits, loops)
+        ranges: list[tuple[int, Server]] = [(0, server)]
+        servers = Servers(keys, ranges)
+        return cls(locator, keys, servers, tails, calls, lambda _: server.life, limits, loops, None, cold)
 
     @property
     def url(self) -> str:

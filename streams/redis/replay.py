@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from streams.archive.cold import ArchivePlace, ColdReader, look_over
+from streams.archive.manifest import ArchiveMark
 from streams.channel import Channel
-from streams.cursor import Look
+from streams.cursor import START, Look
 from streams.envelope import DAMAGED, Entry, read_entry, read_live_entry
 from streams.redis.append import checksum
 from streams.redis.calls import Calls, text_pairs
@@ -48,7 +50,7 @@ _PLAIN_FIELDS: Final = 12
 
 
 class Replay:
-    """Reads channels, each from the server that holds it.
+    """Reads channels, each from the server that holds it, and what was trimmed there from the archive.
 
     Args:
         keys: builds the names of all keys.
@@ -56,6 +58,7 @@ class Replay:
         life_of: the identity of a partition's data.
         new_epoch: makes a random epoch, for a channel whose log starts over.
         limits: the lengths of the bells.
+        cold: reads the archive; None leaves trimmed events out.
     """
 
     def __init__(
@@ -65,50 +68,74 @@ class Replay:
         life_of: Callable[[int], str],
         new_epoch: Callable[[], str],
         limits: Limits = DEFAULT_LIMITS,
+        cold: ColdReader | None = None,
     ) -> None:
         self._keys = keys
         self._calls_in = calls_in
         self._looks = Looks(keys, calls_in, life_of, new_epoch, limits)
+        self._cold = cold
 
     async def look(self, channel: Channel, after: str | None = None) -> Look:
         """Read head, floor, epoch, and the events around `after`, all at one moment.
 
-        A channel that was never written to gets no key.
+        With an archive, the floor and these events are those of the whole history. A channel that was never written to gets
+        no key.
 
         Raises:
             LogUnavailable: Redis is unreachable.
         """
-        return (await self._looks.sight(channel, after)).look
+        return (await self.sight(channel, after)).look
 
-    async def sight(self, channel: Channel, after: str | None, reads: tuple[KeyRead, ...]) -> Sight:
+    async def sight(self, channel: Channel, after: str | None, reads: tuple[KeyRead, ...] = ()) -> Sight:
         """Read the same as `look`, and keys beside the log at the same moment."""
-        return await self._looks.sight(channel, after, reads)
+        sight = await self._looks.sight(channel, after, reads)
+        if self._cold is None or not sight.look.archive or not sight.look.floor.seq:
+            return sight
+        return Sight(await look_over(self._cold, channel, after, sight.look), sight.reads, sight.answers)
 
     async def page(self, channel: Channel, after: str = "0", limit: int = PAGE_EVENTS, upto: str = "+") -> list[Entry]:
         """Events after `after`, oldest first, none newer than `upto`: at most `limit` and 256 KiB. An empty page is the end."""
-        start = "-" if after == "0" else f"({after}"
-        raw = await self._page(channel, self._keys.of(channel).stream, b"XRANGE", start, upto, limit)
-        path = self._keys.of(channel).path
-        return [read_checked_entry(entry, path) for entry in raw]
+        return await self._forwards(channel, after, limit, upto, with_start=False)
 
     async def page_from(self, channel: Channel, first: str, limit: int = PAGE_EVENTS) -> list[Entry]:
         """One page of events, oldest first, starting with `first` itself."""
-        raw = await self._page(channel, self._keys.of(channel).stream, b"XRANGE", first, b"+", limit)
-        path = self._keys.of(channel).path
-        return [read_checked_entry(entry, path) for entry in raw]
+        return await self._forwards(channel, first, limit, "+", with_start=True)
+
+    async def _forwards(self, channel: Channel, start: str, limit: int, upto: str, *, with_start: bool) -> list[Entry]:
+        bound = start if with_start else "-" if start == START else f"({start}"
+        place, floor, found = await self._page_over(channel, b"XRANGE", bound, upto, limit)
+        if place is None or self._cold is None:
+            return found
+        if archived := await self._cold.after(place, start, limit, upto, with_start=with_start):
+            return archived
+        return (await self._page_over(channel, b"XRANGE", f"({floor}", upto, limit))[2]
 
     async def page_back(self, channel: Channel, before: str = "+", limit: int = PAGE_EVENTS) -> list[Entry]:
         """One page of events before `before` (exclusive; `+` is the end), newest first; an empty page is the beginning."""
         if before.strip("0") in {"", "-"}:  # Redis refuses the interval before 0-0
             return []
         end = before if before == "+" else f"({before}"
-        raw = await self._page(channel, self._keys.of(channel).stream, b"XREVRANGE", end, b"-", limit)
-        path = self._keys.of(channel).path
-        return [read_checked_entry(entry, path) for entry in raw]
+        place, _, found = await self._page_over(channel, b"XREVRANGE", end, "-", limit)
+        if found or place is None or self._cold is None:
+            return found
+        return await self._cold.before(place, before, limit)
+
+    async def _page_over(
+        self, channel: Channel, command: bytes, first: str, last: str, limit: int
+    ) -> tuple[ArchivePlace | None, str, list[Entry]]:
+        """A page from Redis; before it the place of the archive, if the events there are wanted first, and the floor's ID."""
+        names = self._keys.of(channel)
+        if self._cold is None:
+            raw = await self._page(channel, (names.stream,), command, first, last, limit)
+            return None, START, [read_checked_entry(entry, names.path) for entry in raw]
+        epoch, mark, floor, raw = await self._page(channel, (names.stream, names.meta), command, first, last, limit)
+        found = [read_checked_entry(entry, names.path) for entry in raw]
+        place = ArchivePlace(channel, epoch.decode(), ArchiveMark.parse(mark.decode())) if mark else None
+        return place, floor.decode(), found
 
     async def live_page(self, channel: Channel, start: str = "-") -> list[Entry]:
         """One page of entries of the live lane from `start` on (`(` before an ID excludes it), oldest first."""
-        raw = await self._page(channel, self._keys.of(channel).live, b"XRANGE", start, b"+", PAGE_EVENTS)
+        raw = await self._page(channel, (self._keys.of(channel).live,), b"XRANGE", start, b"+", PAGE_EVENTS)
         return [read_live_entry(entry) for entry in raw]
 
     async def live_entries(self, channel: Channel) -> list[Entry]:
@@ -137,10 +164,10 @@ class Replay:
         return int(reply[0])
 
     async def _page(
-        self, channel: Channel, stream: bytes, command: bytes, first: Argument, last: Argument, limit: int
+        self, channel: Channel, keys: Sequence[bytes], command: bytes, first: Argument, last: Argument, limit: int
     ) -> list[Reply]:
         calls = self._calls_in(self._keys.of(channel).partition)
-        entries: list[Reply] = await calls.run(PAGE, (stream,), command, first, last, limit, PAGE_BYTES)
+        entries: list[Reply] = await calls.run(PAGE, keys, command, first, last, limit, PAGE_BYTES)
         return entries
 
     async def _call(self, channel: Channel, *args: Argument) -> Reply:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 from typing import Final, NamedTuple
 
+from streams.archive.cold import ArchivePlace, ColdReader, is_before
+from streams.archive.manifest import ArchiveMark
 from streams.channel import Channel
 from streams.cursor import START, Position
 from streams.envelope import Entry
 from streams.errors import RecordDamaged
 from streams.redis.calls import Calls, pairs
 from streams.redis.keys import Keys
-from streams.redis.replay import has_checksum, read_checked_entry
+from streams.redis.replay import PAGE_EVENTS, has_checksum, read_checked_entry
 from streams.redis.server_check import kept_keys, kept_life
+from streams.redis.wire import Reply
 
 _PAGE_EVENTS: Final = 64
 """Events per read. No script bounds their bytes here; 64 of the largest are a few megabytes."""
@@ -51,6 +54,7 @@ class StoredLog:
         keys: builds the names of all keys.
         life: the identity of the log; "" if none is recorded.
         calls: calls to that Redis.
+        cold: reads the archive; None leaves trimmed events out.
 
     Attributes:
         url: the URL of its Redis.
@@ -58,16 +62,17 @@ class StoredLog:
         unchecked_count: number of events read that were stored without a checksum.
     """
 
-    def __init__(self, url: str, keys: Keys, life: str, calls: Calls) -> None:
+    def __init__(self, url: str, keys: Keys, life: str, calls: Calls, cold: ColdReader | None = None) -> None:
         self.url = url
         self.keys = keys
         self._life = life
         self._calls = calls
+        self._cold = cold
         self.unchecked_count = 0
 
     @classmethod
-    async def open(cls, url: str) -> StoredLog | None:
-        """Connect, and read the log's configuration; None if there is no log.
+    async def open(cls, url: str, cold: ColdReader | None = None) -> StoredLog | None:
+        """Connect, and read the log's configuration; None if there is no log. `cold` reads what was archived.
 
         Raises:
             LogUnavailable: Redis could not be reached.
@@ -76,7 +81,7 @@ class StoredLog:
         try:
             keys = await kept_keys(calls)
             if keys is not None:
-                return cls(url, keys, await kept_life(calls), calls)
+                return cls(url, keys, await kept_life(calls), calls, cold)
         except BaseException:
             calls.close()
             raise
@@ -114,12 +119,29 @@ class StoredLog:
     async def page(self, channel: Channel, after: str = START, upto: str = "+") -> list[Entry]:
         """One page of events after `after`, oldest first, none newer than `upto`; an empty page is the end.
 
-        Each event is verified against its checksum (`Entry.is_damaged`).
+        Each event is verified against its checksum (`Entry.is_damaged`). Events that were trimmed are read from the archive.
         """
         names, start = self.keys.of(channel), "-" if after == START else f"({after}"
-        raw = await self._calls.call("XRANGE", names.stream, start, upto, "COUNT", _PAGE_EVENTS)
+        raw, (epoch, mark, floor) = await self._calls.pipeline(
+            [  # the record last: what was trimmed in between is then known to be in the archive
+                ("XRANGE", names.stream, start, upto, "COUNT", _PAGE_EVENTS),
+                ("HMGET", names.meta, "epoch", "archive", "floor_id"),
+            ]
+        )
+        if self._cold is not None and mark and floor and is_before(after, floor.decode()):
+            place = ArchivePlace(channel, epoch.decode(), ArchiveMark.parse(mark.decode()))
+            if archived := await self._cold.after(place, after, PAGE_EVENTS, upto):
+                return archived
+        return self._read(raw, names.path)
+
+    async def hot_page(self, channel: Channel, after: str = START) -> list[Entry]:
+        """One page of the events in Redis alone."""
+        names, start = self.keys.of(channel), "-" if after == START else f"({after}"
+        return self._read(await self._calls.call("XRANGE", names.stream, start, "+", "COUNT", _PAGE_EVENTS), names.path)
+
+    def _read(self, raw: list[Reply], path: bytes) -> list[Entry]:
         self.unchecked_count += sum(not has_checksum(entry) for entry in raw)
-        return [read_checked_entry(entry, names.path) for entry in raw]
+        return [read_checked_entry(entry, path) for entry in raw]
 
     async def newest(self, channel: Channel, count: int) -> list[Entry]:
         """The newest events, oldest first: `count`, but never more than a page."""

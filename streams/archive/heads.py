@@ -1,0 +1,162 @@
+"""A tenant's log of heads: one leaf for each channel whose tree or manifest changed, and signed checkpoints over them.
+
+The log has the layout of C2SP tlog-tiles, except that a checkpoint is an object of its own, because the store never overwrites.
+"""
+
+from __future__ import annotations
+
+from base64 import b64decode, b64encode
+from collections.abc import AsyncIterator, Sequence
+from typing import Final, NamedTuple
+
+from streams.archive.merkle import TILE_WIDTH, GrowingTree, entries_path, leaf_hash, pack_entries, unpack_entries
+from streams.archive.notes import Checkpoint, Signer
+from streams.archive.objects import ArchiveObjects, TreeFolder, keep, log_folder
+from streams.errors import ArchiveDiffers
+
+_FORM: Final = "head/v1"
+
+
+class Head(NamedTuple):
+    """The tree and the manifest of one epoch of a channel, at one moment.
+
+    Attributes:
+        begin: the seq before the first event that the tree covers; event `seq` is leaf `seq - begin - 1`.
+        manifest, manifest_sha256: number and digest of the newest manifest; 0 and "-" if nothing was archived.
+    """
+
+    channel: str
+    epoch: str
+    begin: int
+    size: int
+    root: bytes
+    manifest: int = 0
+    manifest_sha256: str = "-"
+
+    def leaf(self) -> bytes:
+        """The leaf of the tenant's log: words and a line end."""
+        root = b64encode(self.root).decode()
+        words = (_FORM, self.channel, self.epoch, self.begin, self.size, root, self.manifest, self.manifest_sha256)
+        return " ".join(map(str, words)).encode() + b"\n"
+
+    @classmethod
+    def parse(cls, leaf: bytes) -> Head:
+        """Read a leaf.
+
+        Raises:
+            ValueError: it is no head.
+        """
+        form, channel, epoch, begin, size, root, manifest, digest = leaf.decode().rstrip("\n").split(" ")
+        if form != _FORM:
+            raise ValueError(f"a head of the form {form}")
+        return cls(channel, epoch, int(begin), int(size), b64decode(root, validate=True), int(manifest), digest)
+
+
+class HeadLog:
+    """The log of heads of one tenant.
+
+    Args:
+        name: the name of the hub; with the tenant it is the origin of the checkpoints.
+
+    Attributes:
+        tree: the tiles of the tree over the heads.
+        origin: the first line of its checkpoints.
+    """
+
+    def __init__(self, objects: ArchiveObjects, tenant: str, name: str) -> None:
+        self._objects = objects
+        self._folder = log_folder(tenant)
+        self.tree = TreeFolder(objects, self._folder)
+        self.origin = f"{name}/{tenant}"
+
+    async def checkpoint_count(self) -> int:
+        """The number of checkpoints that the store has."""
+        names = await self._objects.keys(f"{self._folder}/checkpoint/")
+        return int(names[-1].rpartition("/")[2]) if names else 0
+
+    async def checkpoint(self, number: int) -> bytes | None:
+        """A signed checkpoint, counted from 1; None if there is none."""
+        return await self._objects.read(f"{self._folder}/checkpoint/{number:012}")
+
+    async def leaves(self, size: int, first: int = 0) -> AsyncIterator[list[bytes]]:
+        """The leaves from `first` on of the log at this size, bundle by bundle.
+
+        Raises:
+            ArchiveDiffers: a bundle is missing or damaged.
+        """
+        for number in range(first // TILE_WIDTH, -(-size // TILE_WIDTH)):
+            width = min(TILE_WIDTH, size - number * TILE_WIDTH)
+            key = f"{self._folder}/{entries_path(number, width)}"
+            found = await self._objects.read(key)
+            try:
+                leaves = unpack_entries(found or b"")
+            except ValueError as error:
+                raise ArchiveDiffers(f"{key} is damaged: {error}") from error
+            if len(leaves) != width:
+                raise ArchiveDiffers(f"{key} is missing" if found is None else f"{key} has {len(leaves)} entries")
+            yield leaves[max(0, first - number * TILE_WIDTH) :]
+
+
+class HeadWriter:
+    """Appends to a tenant's log. There is one, the keeper's; a second one loses the next checkpoint and must begin anew.
+
+    Args:
+        number: the newest checkpoint.
+        tree: the tree at its size.
+        bundle: the leaves of the incomplete entry bundle.
+    """
+
+    def __init__(
+        self, objects: ArchiveObjects, log: HeadLog, folder: str, number: int, tree: GrowingTree, bundle: list[bytes]
+    ) -> None:
+        self._objects, self._log, self._folder = objects, log, folder
+        self._number, self._tree, self._bundle = number, tree, bundle
+
+    @classmethod
+    async def open(cls, objects: ArchiveObjects, log: HeadLog, tenant: str, size: int, number: int) -> HeadWriter:
+        """Continue after checkpoint `number`, at which the log has `size` heads.
+
+        Raises:
+            ArchiveDiffers: tiles or entries of the log are missing.
+        """
+        tree, bundle = await log.tree.load(size), list[bytes]()
+        if size % TILE_WIDTH:
+            async for leaves in log.leaves(size, size // TILE_WIDTH * TILE_WIDTH):
+                bundle = leaves
+        return cls(objects, log, log_folder(tenant), number, tree, bundle)
+
+    def root(self) -> bytes:
+        """The root of the log at its present size."""
+        return self._tree.root()
+
+    async def append(self, heads: Sequence[Head], signer: Signer, now_s: int) -> None:
+        """Append heads and sign the next checkpoint; entries and tiles are stored before it.
+
+        Raises:
+            ArchiveDiffers: another keeper made the next checkpoint; this writer is of no more use.
+        """
+        leaves, before = [head.leaf() for head in heads], self._tree.size
+        held, full = [*self._bundle, *leaves], before // TILE_WIDTH
+        while len(held) >= TILE_WIDTH:
+            await self._replace(entries_path(full), pack_entries(held[:TILE_WIDTH]))
+            held, full = held[TILE_WIDTH:], full + 1
+        tiles = self._tree.append([leaf_hash(leaf) for leaf in leaves])
+        if held:
+            await self._replace(entries_path(full, len(held)), pack_entries(held))
+        for tile in (*tiles, *self._tree.partial()):
+            await self._replace(tile.path, tile.hashes)
+        checkpoint = Checkpoint(self._log.origin, self._tree.size, self._tree.root(), (f"time {now_s}",))
+        name = f"{self._folder}/checkpoint/{self._number + 1:012}"
+        if not await self._objects.put(name, checkpoint.signed(signer)):
+            raise ArchiveDiffers(f"{name} is there already: another keeper is at work")
+        self._bundle, self._number = held, self._number + 1
+        await self._log.tree.forget_partial(before, self._tree.size)
+        if before % TILE_WIDTH:
+            await self._objects.delete(f"{self._folder}/{entries_path(before // TILE_WIDTH, before % TILE_WIDTH)}")
+
+    async def _replace(self, path: str, data: bytes) -> None:
+        """Store an object that no checkpoint covers yet; one left by a keeper that was killed gives way."""
+        key = f"{self._folder}/{path}"
+        if not await self._objects.put(key, data) and await self._objects.read(key) != data:
+            await self._objects.delete(key)
+            await keep(self._objects, key, data)

@@ -1,0 +1,361 @@
+"""The keeper of the archive: records the leaf of every event, moves closed ranges into segments, and trims what is archived.
+
+A turn goes through all channels. For each it stores the tiles of new leaves, then segments and a manifest; then one checkpoint
+of the tenant covers them; then the marks in Redis are set and the stream is trimmed. Each step leaves objects whose names
+follow from their place, so a keeper that was killed anywhere finds what it would write and goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic
+from typing import Final, NamedTuple
+
+from streams.archive.heads import Head, HeadLog, HeadWriter
+from streams.archive.manifest import ArchiveSegment, Manifest
+from streams.archive.merkle import GrowingTree, leaf_hash
+from streams.archive.notes import Signer, read_checkpoint
+from streams.archive.objects import ArchiveObjects, ChannelFolder
+from streams.archive.retention import HotFacts, Retention, RetentionPolicy, trim_to
+from streams.archive.segments import Encoded, SegmentCodec, line_of, read_line
+from streams.channel import Channel
+from streams.cursor import Position, ms_of_id
+from streams.envelope import Entry, unbroken, until_damage
+from streams.errors import ArchiveDiffers
+from streams.records.archive import ArchiveRecords, ChannelFacts
+from streams.redis.log import Log
+from streams.redis.replay import PAGE_EVENTS
+
+SEGMENT_RAW_BYTES: Final = 8 * 1_048_576
+"""Bytes of lines after which a segment is closed: about 1 MB compressed."""
+SEGMENT_EVENTS: Final = 50_000
+"""Maximum number of events in a segment, which one trim then drops: a few milliseconds of Redis."""
+TURN_EVENTS: Final = 200_000
+"""Maximum number of events of one channel in a turn, so that a long one does not keep the others waiting."""
+TREES_MAX: Final = 1_024
+"""Maximum number of trees whose right edge is kept in memory, about 20 KB each at most."""
+WRITERS_MAX: Final = 256
+LOOK_EVERY_S: Final = 1.0
+TIGHT: Final = 0.75
+"""Part of Redis's memory limit above which turns follow each other without a pause, and bounds have no slack."""
+_log = logging.getLogger(__name__)
+
+
+class _CoveredTree(NamedTuple):
+    """A channel's tree, and the position before its first leaf."""
+
+    begin: Position
+    tree: GrowingTree
+    upto: Position
+
+
+@dataclass(slots=True)
+class _Step:
+    """The work that is left on a channel once its objects are stored."""
+
+    facts: ChannelFacts
+    folder: ChannelFolder
+    recorded: _CoveredTree
+    manifest: Manifest | None
+    is_trimming: bool
+    doomed: tuple[ArchiveSegment, ...] = ()
+
+    @property
+    def is_news(self) -> bool:
+        """True if a checkpoint must cover it: the tree grew, or there is another manifest."""
+        number = self.manifest.number if self.manifest else 0
+        return self.recorded.upto != self.facts.covered or number != self.facts.mark.number
+
+    def head(self) -> Head:
+        """The head for the tenant's log."""
+        manifest = (self.manifest.number, self.manifest.sha256) if self.manifest else (0, "-")
+        tree = self.recorded.tree
+        return Head(
+            self.facts.channel.path, self.facts.epoch, self.recorded.begin.seq, tree.size, tree.root(), *manifest
+        )
+
+
+class Keeper:
+    """Keeps the archive of one hub. One keeper is at work; another one at the same time can do no harm.
+
+    Args:
+        interval_s: seconds between two turns, hence between two checkpoints.
+
+    Attributes:
+        covered_count, archived_count, trimmed_count, segment_count: totals since the start.
+        stopped: for each channel whose archive does not go on, by path, the reason.
+    """
+
+    def __init__(
+        self, log: Log, objects: ArchiveObjects, policy: RetentionPolicy, signer: Signer, interval_s: float
+    ) -> None:
+        self.covered_count = self.archived_count = self.trimmed_count = self.segment_count = 0
+        self.stopped: dict[str, str] = {}
+        self._log, self._objects, self._policy, self._signer = log, objects, policy, signer
+        self._records = ArchiveRecords(log)
+        self._codec = SegmentCodec()
+        self._interval_s = interval_s
+        self._due_at = 0.0
+        self._trees: OrderedDict[tuple[Channel, str], _CoveredTree] = OrderedDict()
+        self._writers: OrderedDict[str, HeadWriter] = OrderedDict()
+
+    async def run(self, is_mine: Callable[[], bool]) -> None:
+        """Take turns for ever, while the archive is this process's.
+
+        Raises:
+            ArchiveDiffers: the archive of a channel does not go on; the others are archived nevertheless.
+            LogUnavailable: Redis or the store does not answer.
+        """
+        while True:
+            if is_mine():
+                await self.look()
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    async def look(self) -> None:
+        """Take a turn if one is due, or if Redis is nearly full.
+
+        Raises:
+            ArchiveDiffers, LogUnavailable: as `run`.
+        """
+        if monotonic() < self._due_at and not self.is_tight:
+            self._require_all_go_on()
+            return
+        await self.turn()
+
+    @property
+    def is_tight(self) -> bool:
+        """True if Redis is nearly full."""
+        used_bytes, max_bytes = self._log.memory
+        return bool(max_bytes) and used_bytes > max_bytes * TIGHT
+
+    async def turn(self) -> None:
+        """Go through all channels once.
+
+        Raises:
+            ArchiveDiffers, LogUnavailable: as `run`.
+        """
+        stopped, self.stopped = self.stopped, {}
+        try:
+            async for several in self._records.channels():
+                await self._take(several)
+        except BaseException:
+            self.stopped = stopped | self.stopped
+            raise
+        self._due_at = monotonic() + self._interval_s
+        for path, reason in self.stopped.items():
+            if stopped.get(path) != reason:
+                _log.error("the archive of %s does not go on: %s", path, reason)
+        self._require_all_go_on()
+
+    def _require_all_go_on(self) -> None:
+        if self.stopped:
+            path, reason = next(iter(self.stopped.items()))
+            raise ArchiveDiffers(f"{len(self.stopped)} channels are not archived, among them {path}: {reason}")
+
+    async def _take(self, several: list[ChannelFacts]) -> None:
+        left = several
+        while left:
+            steps: dict[str, list[_Step]] = {}
+            unfinished = []
+            for facts in left:
+                try:
+                    step = await self._prepare(facts)
+                except ArchiveDiffers as error:
+                    self._trees.pop((facts.channel, facts.epoch), None)
+                    self.stopped[facts.channel.path] = str(error)
+                    continue
+                if step is not None:
+                    steps.setdefault(facts.channel.tenant, []).append(step)
+                    if step.recorded.upto.seq < facts.seq and facts.channel.path not in self.stopped:
+                        unfinished.append(facts.channel)
+            for tenant, those in steps.items():
+                await self._commit(tenant, those)
+            again = [await self._records.facts(channel) for channel in unfinished]
+            left = [facts for facts in again if facts is not None]
+
+    async def _prepare(self, facts: ChannelFacts) -> _Step | None:
+        """Store the objects of a channel; None if nothing about it is new."""
+        if not facts.seq:
+            return None
+        retention = self._policy.of(facts.channel)
+        due = await self._due(facts, retention)
+        is_old = retention.total_age_ms is not None and not retention.is_held and facts.mark.number > 0
+        if facts.covered.seq == facts.seq and not due and not is_old and facts.mark.upto.seq <= facts.floor.seq:
+            return None
+        folder = ChannelFolder(self._objects, facts.channel, facts.epoch)
+        recorded = await self._cover(folder, facts)
+        manifest = await folder.newest_manifest(facts.mark.number)
+        doomed: tuple[ArchiveSegment, ...] = ()
+        if due:
+            manifest = await self._archive(folder, recorded, manifest, min(due, recorded.upto.seq))
+        if is_old and manifest is not None and retention.total_age_ms is not None:
+            before_ms = self._log.now_ms() - retention.total_age_ms
+            doomed = tuple(one for one in manifest.segments if ms_of_id(one.last_id) < before_ms)
+            if doomed:
+                manifest = manifest.without(len(doomed))
+                await folder.write_manifest(manifest)
+        step = _Step(facts, folder, recorded, manifest, retention.moves, doomed)
+        is_trimmed = manifest is None or manifest.upto.seq <= facts.floor.seq
+        return step if step.is_news or not is_trimmed else None
+
+    async def _due(self, facts: ChannelFacts, retention: Retention) -> int:
+        """The seq up to which events are due to leave Redis; 0 if none are."""
+        if not retention.moves or facts.seq - facts.floor.seq <= 1:
+            return 0
+        is_aged = retention.hot_age_ms is not None and (
+            not facts.floor.seq or self._log.now_ms() - ms_of_id(facts.floor.id) > retention.hot_age_ms
+        )
+        oldest_ms = await self._records.oldest_ms(facts.channel) if is_aged else None
+        memory_bytes = await self._records.memory_bytes(facts.channel) if retention.hot_bytes else 0
+        now_ms = self._log.now_ms()
+        hot = HotFacts(facts.seq, facts.floor.seq, now_ms if oldest_ms is None else oldest_ms, memory_bytes)
+        seq, until_ms = trim_to(retention, hot, now_ms, is_tight=self.is_tight)
+        if until_ms is not None:
+            seq = max(seq, min(await self._records.newest_until(facts.channel, until_ms), facts.seq - 1))
+        return seq if seq > facts.floor.seq else 0
+
+    async def _recorded(self, folder: ChannelFolder, facts: ChannelFacts) -> _CoveredTree:
+        known = self._trees.get((facts.channel, facts.epoch))
+        if known is not None and known.upto == facts.covered:
+            return known
+        begin = await folder.begin()
+        if begin is None:
+            if facts.covered.seq:
+                raise ArchiveDiffers(f"{folder.path} is missing, but {facts.covered.seq} events were recorded there")
+            begin = facts.floor
+            await folder.write_begin(begin)
+        upto = facts.covered if facts.covered.seq else begin
+        return _CoveredTree(begin, await folder.tree.load(upto.seq - begin.seq), upto)
+
+    async def _cover(self, folder: ChannelFolder, facts: ChannelFacts) -> _CoveredTree:
+        """Store the tiles of new events' leaves, at most of a turn's. A damaged or missing event is where it stops."""
+        key = (facts.channel, facts.epoch)
+        begin, tree, upto = await self._recorded(folder, facts)
+        self._trees.pop(key, None)  # it grows now: if this is cut off, the next turn loads it again
+        name, target, full = facts.channel.wire.encode(), min(facts.seq, upto.seq + TURN_EVENTS), []
+        while upto.seq < target:
+            page = await self._log.replay.page(facts.channel, upto.id, min(PAGE_EVENTS, target - upto.seq))
+            sound = unbroken(until_damage(page), upto.seq)
+            full += tree.append([leaf_hash(line_of(entry, name)) for entry in sound])
+            self.covered_count += len(sound)
+            if sound:
+                upto = Position(sound[-1].id.decode(), sound[-1].seq)
+            if len(sound) < len(page) or not page:
+                self.stopped[facts.channel.path] = f"event {upto.seq + 1} is missing in Redis, or damaged"
+                break
+        if upto != facts.covered:
+            await folder.tree.write(full, tree)
+        return self._keep_tree(key, _CoveredTree(begin, tree, upto))
+
+    def _keep_tree(self, key: tuple[Channel, str], recorded: _CoveredTree) -> _CoveredTree:
+        self._trees[key] = recorded
+        while len(self._trees) > TREES_MAX:
+            self._trees.popitem(last=False)
+        return recorded
+
+    async def _archive(
+        self, folder: ChannelFolder, recorded: _CoveredTree, manifest: Manifest | None, due: int
+    ) -> Manifest | None:
+        """Store the events up to `due` in segments, and a manifest for each."""
+        if manifest is None:
+            manifest = Manifest.first(folder.channel, folder.epoch, recorded.begin)
+        while manifest.upto.seq < due:
+            end = await folder.stored_segment_end(manifest.upto.seq + 1)
+            entries = await self._read(
+                folder.channel, manifest.upto, min(end or due, recorded.upto.seq), is_whole=bool(end)
+            )
+            first, last = entries[0], entries[-1]
+            made = await asyncio.to_thread(self._encode, entries, folder.channel.wire.encode())
+            await _require_recorded(folder, recorded, first.seq, made)
+            segment = ArchiveSegment(
+                first.seq, first.id.decode(), last.seq, last.id.decode(), len(entries), len(made.data), made.raw_bytes,
+                made.index_at, made.sha256,
+            )  # fmt: skip # in the order of the fields
+            await folder.write_segment(segment, made.data)
+            manifest = manifest.with_segment(segment)
+            await folder.write_manifest(manifest)
+            self.segment_count += 1
+            self.archived_count += len(entries)
+        return manifest if manifest.number else None
+
+    async def _read(self, channel: Channel, after: Position, upto: int, *, is_whole: bool) -> list[Entry]:
+        """The events after a position up to a seq: as many as make a segment, or all of them."""
+        found: list[Entry] = []
+        at, size_bytes = after, 0
+        while at.seq < upto and (is_whole or (size_bytes < SEGMENT_RAW_BYTES and len(found) < SEGMENT_EVENTS)):
+            page = await self._log.replay.page(channel, at.id, min(PAGE_EVENTS, upto - at.seq))
+            if not page or len(unbroken(until_damage(page), at.seq)) < len(page):
+                raise ArchiveDiffers(f"an event after {at.seq} is missing in Redis, or damaged")
+            found += page
+            at = Position(page[-1].id.decode(), page[-1].seq)
+            size_bytes += sum(len(entry.data) for entry in page)
+        return found
+
+    def _encode(self, entries: list[Entry], channel: bytes) -> Encoded:
+        made = self._codec.encode(entries, channel)
+        if self._codec.all_lines(made.data, made.index_at) != made.lines:
+            raise ArchiveDiffers("a segment does not give back its lines")
+        for line, entry in zip(made.lines, entries, strict=True):
+            if read_line(line)[:2] != entry[:2]:
+                raise ArchiveDiffers(f"event {entry.seq} does not survive being written as a line")
+        return made
+
+    async def _commit(self, tenant: str, steps: list[_Step]) -> None:
+        """Sign a checkpoint over what is new, and carry out what may follow it: marks, trims, deletions."""
+        heads = [step.head() for step in steps if step.is_news]
+        if heads:
+            writer = self._writers.pop(tenant, None) or await self._open_writer(tenant)
+            await writer.append(heads, self._signer, self._log.now_ms() // 1_000)
+            self._writers[tenant] = writer
+            while len(self._writers) > WRITERS_MAX:
+                self._writers.popitem(last=False)
+        for step in steps:
+            await self._finish(step)
+
+    async def _finish(self, step: _Step) -> None:
+        facts, recorded = step.facts, step.recorded
+        if recorded.upto != facts.covered:
+            await self._records.note_covered(facts, recorded.upto)
+            before = max(0, facts.covered.seq - recorded.begin.seq)
+            await step.folder.tree.forget_partial(before, recorded.tree.size)
+        if step.manifest is None:
+            return
+        if not await self._records.note_archived(facts, step.manifest.mark):
+            return  # another epoch, or another keeper
+        if step.is_trimming and step.manifest.upto.seq > facts.floor.seq:
+            upto = step.manifest.upto.id
+            self.trimmed_count += await self._records.trim(facts.channel, facts.epoch, upto)
+        for segment in step.doomed:
+            await step.folder.delete_segment(segment)
+
+    async def _open_writer(self, tenant: str) -> HeadWriter:
+        log = HeadLog(self._objects, tenant, self._signer.public.name)
+        number = await log.checkpoint_count()
+        size, root = 0, None
+        if number:
+            note = await log.checkpoint(number)
+            checkpoint = read_checkpoint(note or b"")
+            size, root = checkpoint.size, checkpoint.root
+        writer = await HeadWriter.open(self._objects, log, tenant, size, number)
+        if root is not None and writer.root() != root:
+            raise ArchiveDiffers(f"the log of tenant {tenant} does not have the root of its checkpoint {number}")
+        return writer
+
+
+async def _require_recorded(folder: ChannelFolder, recorded: _CoveredTree, first_seq: int, made: Encoded) -> None:
+    """Check that these events are the ones whose leaves were recorded.
+
+    Raises:
+        ArchiveDiffers: one of them was changed since.
+    """
+    low = first_seq - recorded.begin.seq - 1
+    at = 0
+    async for hashes in folder.tree.hashes(low, low + len(made.lines), recorded.tree.size):
+        for leaf in hashes:
+            if leaf_hash(made.lines[at]) != leaf:
+                raise ArchiveDiffers(f"event {first_seq + at} is not the one that was recorded")
+            at += 1

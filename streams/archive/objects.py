@@ -1,0 +1,229 @@
+"""The places of the archive in an object store, and the records of one channel there."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from hashlib import sha256
+from typing import Final, Protocol
+
+from streams.archive.manifest import ArchiveSegment, Manifest, ManifestDamaged, manifest_name
+from streams.archive.merkle import HASH_BYTES, TILE_WIDTH, GrowingTree, Tile, split_hashes, tile_path, tiles_of
+from streams.channel import Channel
+from streams.cursor import Position
+from streams.errors import ArchiveDiffers
+
+_AT_ONCE: Final = 8
+"""Number of tiles that are stored at a time."""
+
+
+class ArchiveObjects(Protocol):
+    """A store of objects that are never overwritten. All methods raise ArchiveUnavailable if it does not answer."""
+
+    async def put(self, key: str, data: bytes) -> bool:
+        """Store an object; False if the key holds one already, which then stays."""
+
+    async def read(self, key: str, start: int = 0, size: int | None = None) -> bytes | None:
+        """The bytes from `start` on, at most `size`; None if there is no such object."""
+
+    async def keys(self, prefix: str) -> list[str]:
+        """The keys that begin with `prefix`, sorted."""
+
+    async def delete(self, key: str) -> None:
+        """Remove an object; does nothing if there is none."""
+
+
+async def keep(objects: ArchiveObjects, key: str, data: bytes) -> None:
+    """Store an object, or find it stored with the same bytes.
+
+    Raises:
+        ArchiveDiffers: the key holds other bytes.
+    """
+    if not await objects.put(key, data) and (found := await objects.read(key)) != data:
+        told = "is empty" if not found else f"holds {len(found)} other bytes"
+        raise ArchiveDiffers(f"{key} {told}: somebody has changed the archive, or the events after they were recorded")
+
+
+class TreeFolder:
+    """The tiles of one tree.
+
+    Args:
+        folder: the tree's folder, without a slash at the end.
+    """
+
+    def __init__(self, objects: ArchiveObjects, folder: str) -> None:
+        self._objects = objects
+        self._folder = folder
+
+    async def load(self, size: int) -> GrowingTree:
+        """The tree of this size; incomplete tiles of a later size will do.
+
+        Raises:
+            ArchiveDiffers: one of its tiles is missing or damaged.
+        """
+        found: dict[int, bytes] = {}
+        for level, number, width in tiles_of(size):
+            if width % TILE_WIDTH:
+                found[level] = await self._tile_at_least(level, number, width)
+        return GrowingTree.load(size, lambda level, _number, _width: found[level])
+
+    async def _tile_at_least(self, level: int, number: int, width: int) -> bytes:
+        try:
+            return await self.tile(level, number, width)
+        except ArchiveDiffers:
+            later = await self.newest_size() >> (8 * level)
+            if later < number * TILE_WIDTH + width:
+                raise
+            return (await self.tile(level, number, min(TILE_WIDTH, later - number * TILE_WIDTH)))[: width * HASH_BYTES]
+
+    async def tile(self, level: int, number: int, width: int = TILE_WIDTH) -> bytes:
+        """The hashes of a tile.
+
+        Raises:
+            ArchiveDiffers: it is missing, or too short.
+        """
+        key = f"{self._folder}/{tile_path(level, number, width)}"
+        found = await self._objects.read(key)
+        if found is None:
+            raise ArchiveDiffers(f"tile {key} is missing")
+        if len(found) != width * HASH_BYTES:
+            raise ArchiveDiffers(f"tile {key} has {len(found)} bytes, not {width * HASH_BYTES}")
+        return found
+
+    async def hashes(self, low: int, high: int, size: int) -> AsyncIterator[list[bytes]]:
+        """The hashes of the leaves from `low` to `high` (exclusive) of a tree of `size`, tile by tile.
+
+        Raises:
+            ArchiveDiffers: a tile is missing.
+        """
+        for number in range(low // TILE_WIDTH, -(-high // TILE_WIDTH)):
+            first = number * TILE_WIDTH
+            found = split_hashes(await self.tile(0, number, min(TILE_WIDTH, size - first)))
+            yield found[max(low - first, 0) : high - first]
+
+    async def write(self, full: list[Tile], tree: GrowingTree) -> None:
+        """Store the tiles that were completed, and the incomplete ones of this size."""
+        tiles = [*full, *tree.partial()]
+        for at in range(0, len(tiles), _AT_ONCE):
+            several = tiles[at : at + _AT_ONCE]
+            await asyncio.gather(*(keep(self._objects, f"{self._folder}/{one.path}", one.hashes) for one in several))
+
+    async def forget_partial(self, size: int, now: int) -> None:
+        """Remove the incomplete tiles that only a tree of `size` had, now that it has grown."""
+        current = set(tiles_of(now))
+        for level, number, width in tiles_of(size):
+            if width % TILE_WIDTH and (level, number, width) not in current:
+                await self._objects.delete(f"{self._folder}/{tile_path(level, number, width)}")
+
+    async def newest_size(self) -> int:
+        """The number of leaves that the stored tiles of level 0 have, found by listing them."""
+        prefix = f"{self._folder}/tile/0/"
+        size = 0
+        for key in await self._objects.keys(prefix):
+            place, _, width = key.removeprefix(prefix).partition(".p/")
+            number = int("".join(group.removeprefix("x") for group in place.split("/")))
+            size = max(size, number * TILE_WIDTH + (int(width) if width else TILE_WIDTH))
+        return size
+
+
+def channel_folder(channel: Channel, epoch: str) -> str:
+    """The folder of one epoch of a channel."""
+    return f"{channel.tenant}/{channel.wire}/{epoch}"
+
+
+def log_folder(tenant: str) -> str:
+    """The folder of a tenant's log of heads."""
+    return f"{tenant}/log"
+
+
+_BEGIN: Final = "begin.json"
+
+
+class ChannelFolder:
+    """The archive of one epoch of a channel.
+
+    Attributes:
+        tree: the tiles of the tree over its events.
+    """
+
+    def __init__(self, objects: ArchiveObjects, channel: Channel, epoch: str) -> None:
+        self._objects = objects
+        self.channel, self.epoch = channel, epoch
+        self.path = channel_folder(channel, epoch)
+        self.tree = TreeFolder(objects, self.path)
+
+    async def begin(self) -> Position | None:
+        """The position before the first event that the tree covers; None if nothing was recorded."""
+        found = await self._objects.read(f"{self.path}/{_BEGIN}")
+        if found is None:
+            return None
+        try:
+            facts = json.loads(found)
+            return Position(facts["id"], facts["seq"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ArchiveDiffers(f"{self.path}/{_BEGIN} is damaged") from error
+
+    async def write_begin(self, position: Position) -> None:
+        """Record the position before the first event."""
+        await keep(self._objects, f"{self.path}/{_BEGIN}", json.dumps(position._asdict()).encode())
+
+    async def manifest(self, number: int) -> Manifest | None:
+        """The manifest with this number; None if there is none.
+
+        Raises:
+            ArchiveDiffers: it is damaged, or of another channel.
+        """
+        name = f"{self.path}/{manifest_name(number)}"
+        found = await self._objects.read(name)
+        if found is None:
+            return None
+        try:
+            manifest = Manifest.parse(found)
+        except ManifestDamaged as error:
+            raise ArchiveDiffers(f"{name}: {error}") from error
+        if (manifest.channel, manifest.epoch, manifest.number) != (self.channel.path, self.epoch, number):
+            raise ArchiveDiffers(f"{name} is the manifest of another channel, epoch or number")
+        return manifest
+
+    async def newest_manifest(self, at_least: int) -> Manifest | None:
+        """The newest manifest, looked for from number `at_least` on; None if there is none at all.
+
+        Raises:
+            ArchiveDiffers: the one with number `at_least` is missing: the archive was rolled back.
+        """
+        found = await self.manifest(at_least) if at_least else None
+        if at_least and found is None:
+            raise ArchiveDiffers(f"{self.path}/{manifest_name(at_least)} is missing: the archive was rolled back")
+        while (later := await self.manifest((found.number if found else 0) + 1)) is not None:
+            found = later
+        return found
+
+    async def write_manifest(self, manifest: Manifest) -> None:
+        """Store a manifest."""
+        await keep(self._objects, f"{self.path}/{manifest.name}", manifest.to_json())
+
+    async def write_segment(self, segment: ArchiveSegment, data: bytes) -> None:
+        """Store a segment, and read it back.
+
+        Raises:
+            ArchiveDiffers: the store returned other bytes.
+        """
+        key = f"{self.path}/{segment.name}"
+        await self._objects.put(key, data)
+        found = await self._objects.read(key)
+        if found is None or sha256(found).hexdigest() != segment.sha256:
+            raise ArchiveDiffers(f"{key} was not read back as it was written")
+
+    async def stored_segment_end(self, first_seq: int) -> int | None:
+        """The last seq of a stored segment that begins with this seq, which a keeper may have left without a manifest."""
+        names = await self._objects.keys(f"{self.path}/segment/{first_seq:016}-")
+        return int(names[0].rpartition("-")[2].partition(".")[0]) if names else None
+
+    async def segment(self, segment: ArchiveSegment, start: int = 0, size: int | None = None) -> bytes | None:
+        """The bytes of a segment, or a part of them; None if it is missing."""
+        return await self._objects.read(f"{self.path}/{segment.name}", start, size)
+
+    async def delete_segment(self, segment: ArchiveSegment) -> None:
+        """Remove a segment that no manifest lists any more."""
+        await self._objects.delete(f"{self.path}/{segment.name}")

@@ -1,0 +1,212 @@
+"""The keeper on a real Redis and a real folder: nothing is lost, nothing is archived twice, whatever happens to it."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from pathlib import Path
+
+import pytest
+
+from streams.archive.heads import Head, HeadLog
+from streams.archive.merkle import leaf_hash, root_of
+from streams.archive.notes import open_checkpoint
+from streams.archive.objects import ChannelFolder, channel_folder
+from streams.archive.segments import SegmentCodec, line_of, read_line
+from streams.channel import Channel, parse_channel
+from streams.envelope import Entry
+from streams.errors import ArchiveDiffers, ArchiveUnavailable
+from streams.records.archive import ArchiveRecords
+from streams.redis.log import Log
+from support.archive_rig import SIGNER, KilledAt, archive_in, keeper, write
+
+
+@pytest.fixture
+def redis_url(lone_redis: object) -> str:
+    """A server of one test alone: the keeper goes through all channels there."""
+    return str(lone_redis.url)  # type: ignore[attr-defined]  # a RedisServer
+
+
+@pytest.fixture
+def channel(tenant: str) -> Channel:
+    return parse_channel(tenant, "conversation:a")
+
+
+async def archived(log: Log, folder: Path, channel: Channel) -> list[Entry]:
+    """All events that the manifest lists, read from the segments."""
+    facts = await ArchiveRecords(log).facts(channel)
+    assert facts is not None
+    place = ChannelFolder(archive_in(folder), channel, facts.epoch)
+    manifest = await place.newest_manifest(facts.mark.number)
+    found: list[Entry] = []
+    for segment in manifest.segments if manifest else ():
+        data = await place.segment(segment)
+        assert data is not None
+        found += [read_line(line) for line in SegmentCodec().all_lines(data, segment.index_at)]
+    return found
+
+
+async def hot(log: Log, channel: Channel) -> list[Entry]:
+    """All events in Redis."""
+    found: list[Entry] = []
+    while page := await log.page(channel, found[-1].id.decode() if found else "0"):
+        found += page
+    return found
+
+
+async def test_events_move_and_every_one_is_under_a_checkpoint(log: Log, channel: Channel, tmp_path: Path) -> None:
+    """Archive and stream together are the history; the tree's root is in the tenant's log, whose checkpoint is signed."""
+    await write(log, channel, 600)
+    before = await hot(log, channel)
+    at_work = keeper(log, tmp_path)
+
+    await at_work.turn()
+    await at_work.turn()  # nothing left to do
+
+    cold, rest = await archived(log, tmp_path, channel), await hot(log, channel)
+    assert cold + rest == before
+    assert len(rest) == 10
+    assert (at_work.segment_count, at_work.trimmed_count, at_work.covered_count) == (1, 590, 600)
+    heads = HeadLog(archive_in(tmp_path), channel.tenant, "hub.test")
+    assert await heads.checkpoint_count() == 1
+    note = await heads.checkpoint(1)
+    checkpoint = open_checkpoint(note or b"", [SIGNER.public]).checkpoint
+    (leaves,) = [leaves async for leaves in heads.leaves(checkpoint.size)]
+    head = Head.parse(leaves[-1])
+    assert checkpoint.root == root_of([leaf_hash(leaf) for leaf in leaves])
+    assert (head.channel, head.size, head.manifest) == (channel.path, 600, 1)
+    assert head.root == root_of([leaf_hash(line_of(entry, channel.wire.encode())) for entry in before])
+
+
+async def test_without_bounds_nothing_is_trimmed_and_all_is_covered(log: Log, channel: Channel, tmp_path: Path) -> None:
+    """`forever` records leaves, and moves nothing."""
+    await write(log, channel, 30)
+    at_work = keeper(log, tmp_path, "*=forever")
+    await at_work.turn()
+    await write(log, channel, 3)
+    await at_work.turn()
+
+    assert len(await hot(log, channel)) == 33
+    assert (at_work.covered_count, at_work.segment_count) == (33, 0)
+    assert await HeadLog(archive_in(tmp_path), channel.tenant, "hub.test").checkpoint_count() == 2
+
+
+async def test_killed_at_every_await_it_loses_nothing_and_archives_nothing_twice(
+    log: Log, tenant: str, tmp_path: Path
+) -> None:
+    """At each await in turn a keeper dies; the next one goes on, and the history is whole."""
+    at, is_finished = 0, False
+    while not is_finished:
+        channel, folder = parse_channel(tenant, f"conversation:{at}"), tmp_path / str(at)
+        await write(log, channel, 14)
+        before = await hot(log, channel)
+        dying = KilledAt(keeper(log, folder).turn(), at)
+        await asyncio.wait_for(dying, 30)
+        is_finished = dying.is_finished
+        assert (await archived(log, folder, channel) + await hot(log, channel))[-14:] == before[-14:]
+        await write(log, channel, 5)
+        more = await hot(log, channel)
+        await keeper(log, folder).turn()
+        cold, rest = await archived(log, folder, channel), await hot(log, channel)
+        assert [entry.seq for entry in cold + rest] == list(range(1, 20)), at
+        assert (cold + rest)[-len(more) :] == more
+        await _drop(log, channel)
+        at += 1
+    assert at > 25
+
+
+async def _drop(log: Log, channel: Channel) -> None:
+    """Remove a channel, so that the next keeper has one alone to go through."""
+    keys = log.keys.of(channel)
+    directory = log.keys.directory(keys.partition, channel.tenant, channel.kind)
+    await log.calls_of(channel).pipeline([("DEL", keys.stream, keys.meta), ("ZREM", directory, channel.name)])
+
+
+async def test_a_changed_event_is_neither_archived_nor_trimmed(log: Log, channel: Channel, tmp_path: Path) -> None:
+    """Its leaf is on record: the keeper stops there and names it; other channels go on."""
+    ids = await write(log, channel, 30)
+    other = parse_channel(channel.tenant, "conversation:b")
+    await keeper(log, tmp_path, "*=forever").turn()
+    keys, calls = log.keys.of(channel), log.calls_of(channel)
+    (first,) = await calls.call("XRANGE", keys.stream, ids[0], ids[0])
+    fields = first[1]
+    fields[9] = b'{"text":"forged"}'
+    rest = await calls.call("XRANGE", keys.stream, f"({ids[0]}", "+")
+    await calls.call("DEL", keys.stream)
+    for event_id, values in [(ids[0], fields[:12]), *rest]:  # without a checksum: an event of an early version
+        await calls.call("XADD", keys.stream, event_id, *values)
+    await write(log, other, 30)
+
+    at_work = keeper(log, tmp_path)
+    with pytest.raises(ArchiveDiffers, match="event 1 is not the one that was recorded"):
+        await at_work.turn()
+
+    assert len(await hot(log, channel)) == 30
+    assert len(await hot(log, other)) == 10
+
+
+async def test_a_missing_event_is_named(log: Log, channel: Channel, tmp_path: Path) -> None:
+    """Nothing from it on is archived or trimmed."""
+    ids = await write(log, channel, 30)
+    await log.calls_of(channel).call("XDEL", log.keys.of(channel).stream, ids[4])
+
+    with pytest.raises(ArchiveDiffers, match="event 5 is missing in Redis, or damaged"):
+        await keeper(log, tmp_path).turn()
+
+    assert [entry.seq for entry in await archived(log, tmp_path, channel)] == [1, 2, 3, 4]
+
+
+async def test_a_store_that_is_full_or_gone_loses_nothing(log: Log, channel: Channel, tmp_path: Path) -> None:
+    """The turn fails, Redis keeps all; the next turn makes up for it."""
+    await write(log, channel, 30)
+    before = await hot(log, channel)
+    at_work = keeper(log, tmp_path)
+    spool = tmp_path / "spool"
+    shutil.rmtree(spool)
+    spool.write_bytes(b"in the way")
+
+    with pytest.raises(ArchiveUnavailable, match="the archive cannot store"):
+        await at_work.turn()
+    assert await hot(log, channel) == before
+
+    spool.unlink()
+    spool.mkdir()
+    await at_work.turn()
+    assert await archived(log, tmp_path, channel) + await hot(log, channel) == before
+
+
+async def test_a_rolled_back_archive_stops_the_keeper(log: Log, channel: Channel, tmp_path: Path) -> None:
+    """The mark in Redis names a manifest that is not there."""
+    await write(log, channel, 30)
+    await keeper(log, tmp_path).turn()
+    facts = await ArchiveRecords(log).facts(channel)
+    assert facts is not None
+    shutil.rmtree(tmp_path / "objects" / channel_folder(channel, facts.epoch) / "manifest")
+    await write(log, channel, 30)
+
+    with pytest.raises(ArchiveDiffers, match="is missing: the archive was rolled back"):
+        await keeper(log, tmp_path).turn()
+
+    assert len(await hot(log, channel)) == 40
+
+
+async def test_a_policy_removes_old_segments_unless_the_channel_is_held(log: Log, tenant: str, tmp_path: Path) -> None:
+    """`total_age` removes whole segments; `hold` keeps them."""
+    gone, held = parse_channel(tenant, "conversation:gone"), parse_channel(tenant, "conversation:held")
+    for channel in (gone, held):
+        await write(log, channel, 30)
+    rules = (
+        f"*=hot_age:1s hot_count:10 total_age:2s;{tenant}/conversation:held=hot_age:1s hot_count:10 total_age:2s hold"
+    )
+    at_work = keeper(log, tmp_path, rules)
+    await at_work.turn()
+    last_ms = max(int(entry.id.split(b"-")[0]) for entry in await archived(log, tmp_path, gone))
+    while log.now_ms() < last_ms + 2_100:  # the log's clock; there is no event to wait for
+        await asyncio.wait([asyncio.create_task(log.ping())])
+    await at_work.turn()
+
+    assert await archived(log, tmp_path, gone) == []
+    assert len(await archived(log, tmp_path, held)) >= 20
+    facts = await ArchiveRecords(log).facts(gone)
+    assert facts is not None
+    assert facts.mark.removed.seq >= 20

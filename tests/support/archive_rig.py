@@ -1,0 +1,66 @@
+"""A keeper on a real Redis and a real folder, which can be killed at any await."""
+
+from __future__ import annotations
+
+import ctypes
+import time
+from collections.abc import Coroutine, Generator
+from pathlib import Path
+from typing import Any
+
+from hub.storage.archive import StoreArchive
+from hub.storage.local import LocalStore
+from streams.archive.keeper import Keeper
+from streams.archive.notes import Signer
+from streams.archive.retention import parse_retention
+from streams.channel import Channel
+from streams.envelope import Actor, Draft
+from streams.redis.log import Log
+
+SIGNER = Signer("hub.test", bytes(range(32)))
+
+
+def archive_in(folder: Path) -> StoreArchive:
+    """The archive in a folder."""
+    return StoreArchive(LocalStore(folder, time.time))
+
+
+def keeper(log: Log, folder: Path, retention: str = "*=hot_count:10") -> Keeper:
+    """A keeper with this policy."""
+    return Keeper(log, archive_in(folder), parse_retention(retention), SIGNER, 60.0)
+
+
+async def write(log: Log, channel: Channel, count: int, text: str = "hello") -> list[str]:
+    """Append messages; their IDs."""
+    found = []
+    for number in range(count):
+        draft = Draft(channel, "chat.message", f'{{"text":"{text} {number}"}}'.encode(), Actor("user", "alice"))
+        found.append((await log.append(draft)).id)
+    return found
+
+
+class KilledAt:
+    """Awaits a coroutine that ends for ever at its n-th await; what it has sent by then takes effect.
+
+    Attributes:
+        is_finished: the coroutine ended before.
+    """
+
+    def __init__(self, work: Coroutine[Any, Any, object], awaits: int) -> None:
+        self._work, self._left = work, awaits
+        self.is_finished = False
+
+    def __await__(self) -> Generator[Any, None, None]:
+        steps = self._work.__await__()
+        while True:
+            try:
+                waited = steps.send(None)
+            except StopIteration:
+                self.is_finished = True
+                return
+            if self._left == 0:
+                for part in (steps, self._work):  # never collected: a process that dies runs no clean-up either
+                    ctypes.pythonapi.Py_IncRef(ctypes.py_object(part))
+                return
+            self._left -= 1
+            yield waited

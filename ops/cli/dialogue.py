@@ -17,6 +17,7 @@ from ops.cli.hub_access import Access
 from streams.channel import Channel, Kind
 
 _CANCEL_WITHIN_S: Final = 5.0
+_AGENT_UNAVAILABLE: Final = 4007
 _INVALID_STATE: Final = 4021
 
 
@@ -38,7 +39,12 @@ async def ask_agent(access: Access, place: Channel, order: AskOrder) -> None:
         CommandFailed: no agent answers, or the run waits for an answer that cannot be given here.
     """
     async with access.connected(*(["reasoning"] if order.shows_reasoning else [])) as hub:
-        asked = await _send(hub, place, order)
+        try:
+            asked = await _send(hub, place, order)
+        except HubError as refused:
+            if refused.code == _AGENT_UNAVAILABLE:
+                raise CommandFailed(await _without_agent(hub, order.agent)) from refused
+            raise
         if "run_id" not in asked.payload:
             raise CommandFailed(f"no agent answers in {place.wire} by itself: name one with --agent")
         dialogue = Dialogue(hub, place.wire, Answer(asked), order)
@@ -47,6 +53,15 @@ async def ask_agent(access: Access, place: Channel, order: AskOrder) -> None:
         except asyncio.CancelledError:
             await dialogue.cancel()
             raise
+
+
+async def _without_agent(hub: HubClient, wanted: str) -> str:
+    """Says that nobody serves an agent, and which agents are served."""
+    agents = (await hub.command("agent.list")).payload["agents"]
+    served = ", ".join(agent["name"] for agent in agents if agent["available"])
+    return f"no worker serves the agent {wanted or 'of this channel'}; " + (
+        f"there are: {served}" if served else "none is served, so start `hub worker` or `hub dev`"
+    )
 
 
 async def _send(hub: HubClient, place: Channel, order: AskOrder) -> Stored:

@@ -145,7 +145,9 @@ def test_a_failed_run_ends_with_1_and_its_reason(data: Path) -> None:
 
 def test_refusals_say_what_to_do(data: Path) -> None:
     """An agent nobody serves, and no agent at all."""
-    assert hub(data, "ask", "--agent", "nobody", "x")[2].splitlines()[-1].startswith("hub ask: 4007 agent_unavailable")
+    err = hub(data, "ask", "--agent", "nobody", "x")[2]
+    assert "hub ask: no worker serves the agent nobody; there are: " in err
+    assert "demo" in err.splitlines()[-1]
     code, _, err = hub(data, "ask", "x")
     assert (code, "name one with --agent" in err) == (1, True)
 

@@ -65,6 +65,7 @@ def test_commands_find_the_hub_of_their_folder(
     here, of = {"HUB_DATA": str(tmp_path)}, ("--tenant", tenant)
 
     assert hub("url", **here) == (0, f"{server.url}\n", "")
+    assert hub("url", "--redis", **here) == (0, f"{redis_url}\n", "")
     assert json.loads(hub("send", "conversation:1", "hello", *of, **here)[1])["seq"] == 1
     assert "hello" in hub("tail", "conversation:1", "--after", "0", "--count", "1", *of, **here)[1]
     assert "hello" in hub("tail", "conversation:1", "--after", "0", "--count", "1", *of, "--data", str(tmp_path))[1]

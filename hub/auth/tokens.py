@@ -5,14 +5,10 @@ The header of a token decides neither the algorithm nor the place a key is fetch
 
 from __future__ import annotations
 
-import hmac
-import json
 import math
 import re
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import Any, Final
 
 import jwt
@@ -254,15 +250,6 @@ def decode_claims(token: str, key: VerifyingKey, audience: str, issuer: str | No
         HubError: 4001.
     """
     required = ["exp", "sub", "aud"] if issuer is None else ["exp", "sub", "aud", "iss"]
-    if key.algorithms == (_PLAIN,) and isinstance(key.material, bytes):
-        known = plain_claims(token, key.material)
-        if (
-            known is not None
-            and all(known.get(name) is not None for name in required)
-            and known["aud"] == audience
-            and (issuer is None or known["iss"] == issuer)
-        ):
-            return known
     options: Any = {
         "require": required,
         "strict_aud": True,
@@ -300,47 +287,3 @@ def check_shape(token: str) -> None:
     """
     if not isinstance(token, str) or len(token) > TOKEN_CHARS_MAX or not _COMPACT.fullmatch(token):
         raise invalid_token("token", f"must be a JWT of at most {TOKEN_CHARS_MAX} characters")
-
-
-_PLAIN: Final = "HS256"
-_PLAIN_FIELDS: Final = frozenset({"alg", "typ", "kid"})
-_PLAIN_CHARS_MAX: Final = 512
-_PLAIN_HEADERS_MAX: Final = 64
-"""Maximum cached headers; an issuer has one for each of its keys."""
-
-
-def plain_claims(token: str, secret: bytes) -> dict[str, object] | None:
-    """Returns the claims of a token signed by HS256 whose header names nothing but algorithm, type and key id; else None.
-
-    After an outage all clients present their tokens at once, and PyJWT takes ten times as long. Every other token, and
-    every token that fails here, is left to PyJWT, which decides and says why. So this may only accept what PyJWT
-    accepts; a test compares the two.
-    """
-    header, _, rest = token.partition(".")
-    payload, _, signature = rest.partition(".")
-    if "." in signature or len(header) > _PLAIN_CHARS_MAX or not _is_plain_header(header):
-        return None
-    proof = urlsafe_b64encode(hmac.digest(secret, f"{header}.{payload}".encode(), "sha256")).rstrip(b"=")
-    if not hmac.compare_digest(proof, signature.encode()):
-        return None
-    claims = _decoded(payload)
-    return claims if isinstance(claims, dict) else None
-
-
-@lru_cache(maxsize=_PLAIN_HEADERS_MAX)
-def _is_plain_header(header: str) -> bool:
-    fields = _decoded(header)
-    return (
-        isinstance(fields, dict)
-        and fields.keys() <= _PLAIN_FIELDS
-        and fields.get("alg") == _PLAIN
-        and isinstance(fields.get("kid", ""), str)
-        and str(fields.get("typ", "JWT")).lower() in _TYPES
-    )
-
-
-def _decoded(part: str) -> object:
-    try:
-        return json.loads(urlsafe_b64decode(part + "=" * (-len(part) % 4)))
-    except (ValueError, RecursionError):
-        return None

@@ -64,13 +64,18 @@ async def reading_archive(settings: Settings) -> AsyncIterator[tuple[StoreArchiv
         await archive.close()
 
 
+def audit_key_path(settings: Settings) -> Path:
+    """Returns the file of the key that signs checkpoints."""
+    return Path(settings.audit_key) if settings.audit_key else Path(settings.data_dir) / "audit.key"
+
+
 def audit_signer(settings: Settings) -> Signer:
     """Returns the signer of checkpoints; its key is made on first use, readable by this account alone.
 
     Raises:
         NoteRefused: the file holds something else.
     """
-    path = Path(settings.audit_key) if settings.audit_key else Path(settings.data_dir) / "audit.key"
+    path = audit_key_path(settings)
     with suppress(FileExistsError):
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -1,13 +1,18 @@
-"""The audit of a channel: its events compared with its record."""
+"""The audit of a channel: its events compared with its record in Redis and with its archive."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from ops.cli.archive_audit import ArchiveCheck, HeadRecord
 from ops.cli.failure import CommandFailed
-from ops.cli.log_access import record_of
+from streams.archive.heads import Head
+from streams.archive.objects import ArchiveObjects
 from streams.channel import Channel
-from streams.cursor import id_order
+from streams.cursor import START, id_order
+from streams.envelope import Entry
 from streams.redis.stored import ChannelRecord, StoredLog
 
 FAULTS_TOLD_MAX: Final = 100
@@ -17,23 +22,58 @@ COVERS: Final = (
     "epoch, seq, floor, the order of ids, and the bytes of each event that has a checksum; "
     "not an id changed so that the order stays, nor the records beside the log"
 )
+COVERS_ARCHIVE: Final = (
+    "all of that, and each event up to `covered_to_seq` against its leaf in a tree whose root is under a signed checkpoint; "
+    "not newer events that were changed together with their checksum, nor the records beside the log"
+)
 ATTEMPTS_MAX: Final = 3
 """Maximum number of checks of a channel that is trimmed during each; every check starts over."""
 
 
-async def verify_log(log: StoredLog, channel: Channel) -> Audit:
+@dataclass(frozen=True, slots=True)
+class ArchiveEvidence:
+    """The archive, and a tenant's log of heads as it was verified.
+
+    Attributes:
+        again: reads the log of heads again, which may have grown.
+    """
+
+    objects: ArchiveObjects
+    record: HeadRecord
+    again: Callable[[], Awaitable[HeadRecord]]
+
+    def heads_of(self, channel: Channel) -> Sequence[Head]:
+        """The heads of a channel, oldest first."""
+        return self.record.heads.get(channel.path, ())
+
+    async def upto(self, channel: Channel, covered_seq: int) -> ArchiveEvidence:
+        """This evidence; read again if checkpoints may have been added since, which cover the channel up to this seq."""
+        heads = self.heads_of(channel)
+        if heads and heads[-1].begin + heads[-1].size >= covered_seq:
+            return self
+        return replace(self, record=await self.again()) if covered_seq else self
+
+
+async def verify_log(log: StoredLog, channel: Channel, evidence: ArchiveEvidence | None = None) -> Audit:
     """Audit a channel.
 
     Raises:
-        CommandFailed: there is no such channel, or it was trimmed during every attempt.
+        CommandFailed: neither Redis nor the archive knows the channel, or it was trimmed during every attempt.
     """
     for _ in range(ATTEMPTS_MAX):
-        before, unchecked_before = await record_of(log, channel), log.unchecked_count
-        found = Audit(channel.wire, before)
-        after = "0"
+        before, unchecked_before = await log.record(channel), log.unchecked_count
+        if evidence is not None:
+            evidence, before = await evidence.upto(channel, before.covered.seq), await log.record(channel)
+        heads = evidence.heads_of(channel) if evidence else ()
+        if not before.is_known and not heads:
+            raise CommandFailed(f"no such channel: {channel.wire} of tenant {channel.tenant}")
+        found = Audit(channel, before)
+        if evidence is not None:
+            await found.take_archive(evidence, heads)
+        after = START
         while page := await log.hot_page(channel, after):
             for entry in page:
-                found.take(entry.id.decode(), int(entry.seq), is_damaged=entry.is_damaged)
+                found.take(entry)
             after = page[-1].id.decode()
         now = await log.record(channel)
         found.end(now.seq, log.unchecked_count - unchecked_before)
@@ -42,25 +82,43 @@ async def verify_log(log: StoredLog, channel: Channel) -> Audit:
     raise CommandFailed(f"{channel.wire} was trimmed during each of {ATTEMPTS_MAX} checks; verify it again")
 
 
+async def verify_archive(channel: Channel, evidence: ArchiveEvidence) -> Audit:
+    """Audit a channel in an archive alone, without any Redis.
+
+    Raises:
+        CommandFailed: the archive does not know the channel.
+    """
+    heads = evidence.heads_of(channel)
+    if not heads:
+        raise CommandFailed(f"no such channel in the archive: {channel.wire} of tenant {channel.tenant}")
+    found = Audit(channel, None)
+    await found.take_archive(evidence, heads)
+    return found
+
+
 class Audit:
     """Compares a channel's events with its record; takes them in the order of the stream.
 
     Args:
-        channel: the channel in wire form.
-        record: the record as it was before the first event was read.
+        channel: the channel.
+        record: the record as it was before the first event was read; None without a Redis.
 
     Attributes:
         faults: the errors found, as sentences.
         first_bad_seq: the seq of the first error; None if there is none.
     """
 
-    def __init__(self, channel: str, record: ChannelRecord) -> None:
+    def __init__(self, channel: Channel, record: ChannelRecord | None) -> None:
         self.faults: list[str] = []
         self.first_bad_seq: int | None = None
         self._channel, self._record = channel, record
-        self._first_seq = self._seq = record.floor.seq
-        self._id = record.floor.id
+        self._first_seq = self._seq = record.floor.seq if record else 0
+        self._id = record.floor.id if record else START
         self._count = self._unchecked_count = 0
+        self._archive: ArchiveCheck | None = None
+        self._evidence: ArchiveEvidence | None = None
+        if record is None:
+            return
         if record.epoch is None:
             rest = "its events are gone too" if record.last_id is None else "events are there"
             self._add_fault(1, f"the record of epoch, seq and floor is gone; {rest}")
@@ -68,10 +126,46 @@ class Audit:
             told = f"epoch {record.epoch} is not the first ({record.first_epoch}): its stream or its record was lost before"
             self._add_fault(1, told)
 
-    def take(self, event_id: str, seq: int, *, is_damaged: bool = False) -> None:
-        """Check the next event."""
-        if is_damaged:
+    async def take_archive(self, evidence: ArchiveEvidence, heads: Sequence[Head]) -> None:
+        """Check the archive of the channel's epoch; without a record, that of the newest epoch that a head names."""
+        record = self._record
+        for fault in evidence.record.faults:
+            self._add_fault(1, fault)
+        epoch = record.epoch if record and record.epoch else heads[-1].epoch if heads else None
+        if epoch is None:
+            return
+        self._evidence = evidence
+        self._archive = check = ArchiveCheck(evidence.objects, self._channel, epoch, heads)
+        await check.run(record.mark.number if record else 0, self._add_fault)
+        if heads and heads[-1].epoch != epoch:
+            lost = heads[-1]
+            told = f"{lost.size} events of epoch {lost.epoch} are recorded, but the channel began anew: its stream was deleted"
+            self._add_fault(lost.begin + 1, told)
+        if record is not None:
+            self._compare_record(record, check)
+
+    def _compare_record(self, record: ChannelRecord, check: ArchiveCheck) -> None:
+        covered, begin = check.recorded_to_seq, check.begin
+        if record.covered.seq > covered:
+            told = f"{record.covered.seq} events were under a checkpoint, the log of heads names {covered}: it was rolled back"
+            self._add_fault(covered + 1, told)
+        if covered > record.seq:
+            found = "0 found" if record.last_id is None else f"the record names {record.seq}"
+            self._add_fault(record.seq + 1, f"{covered - begin} events recorded under a checkpoint, {found} in Redis")
+        archived = check.report.archived_to_seq
+        if record.floor.seq > max(archived, begin) and covered:
+            told = f"events up to seq {record.floor.seq} were trimmed, but the archive ends with seq {max(archived, begin)}"
+            self._add_fault(max(archived, begin) + 1, told)
+
+    def take(self, entry: Entry) -> None:
+        """Check the next event of the stream."""
+        event_id, seq = entry.id.decode(), entry.seq
+        if entry.is_damaged:
             self._add_fault(seq, f"event {event_id} is damaged: its bytes do not match their checksum")
+        elif self._archive is not None and self._archive.leaves is not None:
+            fault = self._archive.leaves.fault_of(entry, self._channel.wire.encode())
+            if fault is not None:
+                self._add_fault(seq, fault)
         if id_order(event_id) <= id_order(self._id):
             self._add_fault(seq, f"event {event_id} comes after {self._id}")
         if seq != self._seq + 1:
@@ -80,21 +174,27 @@ class Audit:
 
     def end(self, seq_now: int, unchecked_count: int = 0) -> None:
         """Finish the check; `seq_now` is the recorded seq after the last event was read."""
+        record = self._record
+        if record is None:
+            return
         self._unchecked_count = unchecked_count
-        if self._seq < self._record.seq:
-            self._add_fault(self._seq + 1, f"the head is {self._record.seq}, but the last event is {self._seq}")
-        elif self._record.epoch is not None and self._seq > seq_now:
+        if not self._count and record.seq > record.floor.seq:
+            told = f"{record.seq - record.floor.seq} events recorded, 0 found"
+            self._add_fault(record.floor.seq + 1, told if record.last_id else f"{told}: the stream was deleted")
+        elif self._seq < record.seq:
+            self._add_fault(self._seq + 1, f"the head is {record.seq}, but the last event is {self._seq}")
+        elif record.epoch is not None and self._seq > seq_now:
             self._add_fault(seq_now + 1, f"the head is {seq_now}, but there are events up to {self._seq}")
-        elif self._record.last_id is not None and id_order(self._id) < id_order(self._record.last_id):
-            self._add_fault(
-                self._seq + 1, f"the stream last assigned the id {self._record.last_id}, the last event is {self._id}"
-            )
+        elif record.last_id is not None and id_order(self._id) < id_order(record.last_id):
+            told = f"the stream last assigned the id {record.last_id}, the last event is {self._id}"
+            self._add_fault(self._seq + 1, told)
 
     def to_json(self) -> dict[str, Any]:
-        """The report: number of events, range, errors."""
-        return {
-            "channel": self._channel,
-            "epoch": self._record.epoch,
+        """The report: number of events, range, errors; with an archive, its facts."""
+        record = self._record
+        report = {
+            "channel": self._channel.wire,
+            "epoch": record.epoch if record else None,
             "events": self._count,
             "from_seq": self._first_seq + 1,
             "to_seq": self._seq,
@@ -102,8 +202,13 @@ class Audit:
             "first_bad_seq": self.first_bad_seq,
             "faults": self.faults,
             "without_checksum": self._unchecked_count,
-            "covers": COVERS,
+            "covers": COVERS_ARCHIVE if self._archive and self._archive.leaves else COVERS,
         }
+        if self._archive is None or self._evidence is None:
+            return report
+        heads = self._evidence.record
+        signed = {"checkpoints": heads.count, "signed_by": list(heads.signers)}
+        return report | {"archive": self._archive.report.to_json() | signed}
 
     def _add_fault(self, seq: int, fault: str) -> None:
         self.first_bad_seq = seq if self.first_bad_seq is None else min(seq, self.first_bad_seq)

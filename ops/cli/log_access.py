@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from hub.config import Settings
+from hub.storage.archive import StoreArchive
 from hub.storage.choice import reading_archive
 from ops.cli.failure import CommandFailed
 from ops.cli.running_hub import running_hub
@@ -96,6 +97,14 @@ async def stored_log_at(url: str, data: Path) -> AsyncIterator[StoredLog]:
                 yield log
             finally:
                 log.close()
+
+
+@contextlib.asynccontextmanager
+async def archive_at(data: Path) -> AsyncIterator[StoreArchive | None]:
+    """Open the archive of the bucket or of this data folder, for reading; None if there is none."""
+    settings = replace(Settings.from_env(os.environ), data_dir=str(data), retention=None)
+    async with reading_archive(settings) as (archive, _):
+        yield archive
 
 
 async def record_of(log: StoredLog, channel: Channel) -> ChannelRecord:

@@ -88,13 +88,23 @@ class HeadLog:
             width = min(TILE_WIDTH, size - number * TILE_WIDTH)
             key = f"{self._folder}/{entries_path(number, width)}"
             found = await self._objects.read(key)
+            if found is None:  # the log has grown since, or lost its newest checkpoint
+                found = await self._later_bundle(number)
             try:
-                leaves = unpack_entries(found or b"")
+                leaves = unpack_entries(found or b"")[:width]
             except ValueError as error:
                 raise ArchiveDiffers(f"{key} is damaged: {error}") from error
             if len(leaves) != width:
                 raise ArchiveDiffers(f"{key} is missing" if found is None else f"{key} has {len(leaves)} entries")
             yield leaves[max(0, first - number * TILE_WIDTH) :]
+
+    async def _later_bundle(self, number: int) -> bytes | None:
+        """The whole bundle, or else the widest incomplete one."""
+        whole = f"{self._folder}/{entries_path(number)}"
+        if (found := await self._objects.read(whole)) is not None:
+            return found
+        widths = [int(key.rpartition("/")[2]) for key in await self._objects.keys(f"{whole}.p/")]
+        return await self._objects.read(f"{whole}.p/{max(widths)}") if widths else None
 
 
 class HeadWriter:

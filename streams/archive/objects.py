@@ -92,14 +92,16 @@ class TreeFolder:
         return found
 
     async def hashes(self, low: int, high: int, size: int) -> AsyncIterator[list[bytes]]:
-        """The hashes of the leaves from `low` to `high` (exclusive) of a tree of `size`, tile by tile.
+        """The hashes of the leaves from `low` to `high` (exclusive) of a tree of `size`, or larger by now, tile by tile.
 
         Raises:
             ArchiveDiffers: a tile is missing.
         """
         for number in range(low // TILE_WIDTH, -(-high // TILE_WIDTH)):
             first = number * TILE_WIDTH
-            found = split_hashes(await self.tile(0, number, min(TILE_WIDTH, size - first)))
+            width = min(TILE_WIDTH, size - first)
+            tile = await (self.tile(0, number) if width == TILE_WIDTH else self._tile_at_least(0, number, width))
+            found = split_hashes(tile)
             yield found[max(low - first, 0) : high - first]
 
     async def write(self, full: list[Tile], tree: GrowingTree) -> None:

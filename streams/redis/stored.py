@@ -30,6 +30,8 @@ class ChannelRecord(NamedTuple):
         seq: the seq of the newest event.
         floor: the newest event that was trimmed away.
         last_id: the newest ID that the stream has assigned; None if there is no stream.
+        covered: the newest event that a checkpoint of the archive covers.
+        mark: the newest manifest of the archive.
         is_listed: true if it is in the directory, like every channel that ever had an event.
     """
 
@@ -39,6 +41,8 @@ class ChannelRecord(NamedTuple):
     floor: Position
     last_id: str | None
     is_listed: bool
+    covered: Position = Position(START, 0)
+    mark: ArchiveMark = ArchiveMark()
 
     @property
     def is_known(self) -> bool:
@@ -96,9 +100,9 @@ class StoredLog:
         """
         keys = self.keys.of(channel)
         directory = self.keys.directory(keys.partition, channel.tenant, channel.kind)
-        (epoch, seq, floor_id, floor_seq), listed, has_stream = await self._calls.pipeline(
+        (epoch, seq, floor_id, floor_seq, covered, mark), listed, has_stream = await self._calls.pipeline(
             [
-                ("HMGET", keys.meta, "epoch", "seq", "floor_id", "floor_seq"),
+                ("HMGET", keys.meta, "epoch", "seq", "floor_id", "floor_seq", "covered", "archive"),
                 ("ZSCORE", directory, channel.name),
                 ("EXISTS", keys.stream),
             ]
@@ -109,12 +113,26 @@ class StoredLog:
         first = first_epoch(self._life, channel) if self._life else None
         try:
             floor = Position(floor_id.decode(), int(floor_seq)) if floor_seq else Position(START, 0)
+            covered_id, _, covered_seq = (covered or b"0 0").decode().partition(" ")
             return ChannelRecord(
-                epoch.decode() if epoch else None, first, int(seq or 0), floor, last_id, listed is not None
+                epoch.decode() if epoch else None,
+                first,
+                int(seq or 0),
+                floor,
+                last_id,
+                listed is not None,
+                Position(covered_id, int(covered_seq)),
+                ArchiveMark.parse((mark or b"").decode()),
             )
         except ValueError as error:
             told = f"the record of {channel.wire} is damaged: its seq is {seq!r}, its floor {floor_id!r} {floor_seq!r}"
             raise RecordDamaged(told) from error
+
+    def floor_of(self, record: ChannelRecord) -> Position:
+        """The newest event that cannot be read any more: the stream's floor, or that of the archive if it is at hand."""
+        if self._cold is None or not record.mark.number or record.mark.upto.seq < record.floor.seq:
+            return record.floor
+        return record.mark.removed
 
     async def page(self, channel: Channel, after: str = START, upto: str = "+") -> list[Entry]:
         """One page of events after `after`, oldest first, none newer than `upto`; an empty page is the end.

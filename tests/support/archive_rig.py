@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import time
 from collections.abc import Coroutine, Generator
@@ -31,12 +32,12 @@ def keeper(log: Log, folder: Path, retention: str = "*=hot_count:10") -> Keeper:
 
 
 async def write(log: Log, channel: Channel, count: int, text: str = "hello") -> list[str]:
-    """Append messages; their IDs."""
-    found = []
-    for number in range(count):
-        draft = Draft(channel, "chat.message", f'{{"text":"{text} {number}"}}'.encode(), Actor("user", "alice"))
-        found.append((await log.append(draft)).id)
-    return found
+    """Append messages in this order; their IDs."""
+    drafts = (
+        Draft(channel, "chat.message", f'{{"text":"{text} {number}"}}'.encode(), Actor("user", "alice"))
+        for number in range(count)
+    )
+    return [appended.id for appended in await asyncio.gather(*map(log.append, drafts))]
 
 
 class KilledAt:

@@ -30,6 +30,7 @@ from ops.cli.output import line
 
 if TYPE_CHECKING:
     from streams.channel import Channel
+    from streams.cursor import Position
     from streams.envelope import Entry
     from streams.redis.stored import StoredLog
 
@@ -71,7 +72,7 @@ def replay(
     redis: Redis = "",
     data: Data = DEFAULT_DATA,
 ) -> None:
-    """Print the events in order, one per line.
+    """Print the events in order, one per line; exit with 1 if some of them are missing, removed or damaged.
 
     Example: hub replay conversation:42 --tenant acme --types 'chat.*' --from 2026-11-23T00:00:00Z
     """
@@ -86,26 +87,60 @@ async def _replay(redis: str, data: Path, channel: Channel, wanted: Selection, p
     from ops.cli.log_access import record_of, stored_log_at
     from streams.cursor import id_order
 
-    name = channel.wire.encode()
+    name, holes = channel.wire.encode(), Holes()
     async with stored_log_at(redis, data) as log:
-        await record_of(log, channel)
+        holes.begin(wanted.after, log.floor_of(await record_of(log, channel)))
         first_ms: int | None = None
         begun = asyncio.get_running_loop().time()
-        async for entry in _entries(log, channel, wanted):
+        async for entry in _entries(log, channel, wanted, holes):
             at_ms = id_order(entry.id.decode())[0]
             first_ms = at_ms if first_ms is None else first_ms
             await pace.wait_until(begun, (at_ms - first_ms) / 1000)
             print(line(entry.wire(name), form), flush=pace.is_limited)
+    if holes.told:
+        raise CommandFailed(f"this is not all of {channel.wire}: {holes.told[0]}")
 
 
-async def _entries(log: StoredLog, channel: Channel, wanted: Selection) -> AsyncIterator[Entry]:
+class Holes:
+    """Finds the places where events are missing from what was printed.
+
+    Attributes:
+        told: the sentences about them, which are printed as they are found.
+    """
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self._seq: int | None = None
+
+    def begin(self, after: str, floor: Position) -> None:
+        """Start after a cursor; events up to the floor are gone."""
+        from streams.archive.cold import is_before
+
+        if floor.seq and is_before(after, floor.id):
+            self._tell(f"events up to seq {floor.seq} ({floor.id}) were removed; it begins after them")
+            self._seq = floor.seq
+        elif after == _START:
+            self._seq = 0
+
+    def take(self, entry: Entry) -> None:
+        """Look at the next event."""
+        if self._seq is not None and entry.seq > self._seq + 1:
+            self._tell(f"seq {self._seq + 1} to {entry.seq - 1} are missing before event {entry.id.decode()}")
+        if entry.is_damaged:
+            self._tell(f"skipped: event {entry.id.decode()} (seq {entry.seq}) does not match its checksum")
+        self._seq = entry.seq
+
+    def _tell(self, sentence: str) -> None:
+        self.told.append(sentence)
+        print(sentence, file=sys.stderr)
+
+
+async def _entries(log: StoredLog, channel: Channel, wanted: Selection, holes: Holes) -> AsyncIterator[Entry]:
     after = wanted.after
     while page := await log.page(channel, after, upto=wanted.upto):
         for entry in page:
-            if entry.is_damaged:
-                told = f"skipped: event {entry.id.decode()} (seq {entry.seq}) does not match its checksum"
-                print(told, file=sys.stderr)
-            elif wanted.takes(entry):
+            holes.take(entry)
+            if not entry.is_damaged and wanted.takes(entry):
                 yield entry
         after = page[-1].id.decode()
 

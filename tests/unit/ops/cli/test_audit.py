@@ -5,17 +5,26 @@ from __future__ import annotations
 import pytest
 
 from ops.cli.channel_audit import COVERS, FAULTS_TOLD_MAX, Audit
+from streams.channel import parse_channel
 from streams.cursor import Position
+from streams.envelope import DAMAGED, Entry
 from streams.redis.stored import ChannelRecord
+
+CHANNEL = parse_channel("acme", "conversation:1")
+
+
+def event(event_id: str, seq: int, type_: bytes = b"chat.message") -> Entry:
+    """An event of the stream."""
+    return Entry(event_id.encode(), seq, type_, b"1", b"{}", b"{}", b"{}")
 
 
 def audited(*events: tuple[str, int], floor: int = 0, head: int | None = None) -> Audit:
     """The audit of these events."""
     recorded = events[-1][1] if head is None else head
     floor_id = "0" if floor == 0 else "8-0"
-    found = Audit("conversation:1", record(recorded, Position(floor_id, floor), last_id=events[-1][0]))
+    found = Audit(CHANNEL, record(recorded, Position(floor_id, floor), last_id=events[-1][0]))
     for event_id, seq in events:
-        found.take(event_id, seq)
+        found.take(event(event_id, seq))
     found.end(recorded)
     return found
 
@@ -36,10 +45,10 @@ def test_a_whole_channel_has_no_faults() -> None:
 
 
 def test_a_damaged_event_is_named_in_its_place() -> None:
-    found = Audit("conversation:1", record(2, Position("0", 0), last_id="2-0"))
+    found = Audit(CHANNEL, record(2, Position("0", 0), last_id="2-0"))
 
-    found.take("1-0", 1, is_damaged=True)
-    found.take("2-0", 2)
+    found.take(event("1-0", 1, DAMAGED))
+    found.take(event("2-0", 2))
     found.end(2)
 
     assert found.faults == ["event 1-0 is damaged: its bytes do not match their checksum"]
@@ -68,8 +77,8 @@ def test_faults(events: tuple[tuple[str, int], ...], floor: int, head: int, bad:
 
 def test_an_event_taken_out_with_its_count_is_told_by_the_streams_own_id() -> None:
     """Whoever also sets the recorded seq back does not reach the newest id that the stream gave."""
-    found = Audit("conversation:1", record(1, Position("0", 0), last_id="2-0"))
-    found.take("1-0", 1)
+    found = Audit(CHANNEL, record(1, Position("0", 0), last_id="2-0"))
+    found.take(event("1-0", 1))
     found.end(1)
 
     assert (found.faults, found.first_bad_seq) == (["the stream last assigned the id 2-0, the last event is 1-0"], 2)
@@ -77,9 +86,9 @@ def test_an_event_taken_out_with_its_count_is_told_by_the_streams_own_id() -> No
 
 def test_a_record_behind_its_events_is_told() -> None:
     """Events above the recorded seq were not appended by the hub, or the record was set back."""
-    found = Audit("conversation:1", record(1, Position("0", 0), last_id="2-0"))
-    found.take("1-0", 1)
-    found.take("2-0", 2)
+    found = Audit(CHANNEL, record(1, Position("0", 0), last_id="2-0"))
+    found.take(event("1-0", 1))
+    found.take(event("2-0", 2))
     found.end(1)
 
     assert found.first_bad_seq == 2
@@ -90,3 +99,11 @@ def test_a_stream_broken_everywhere_gives_a_bounded_report() -> None:
     found = audited(*((f"{n}-0", 2 * n) for n in range(1, 500)))
 
     assert len(found.faults) == FAULTS_TOLD_MAX
+
+
+def test_a_stream_that_vanished_is_counted() -> None:
+    """The record knows how many events there were."""
+    found = Audit(CHANNEL, record(600, Position("0", 0), last_id=None))
+    found.end(600)
+
+    assert (found.faults, found.first_bad_seq) == (["600 events recorded, 0 found: the stream was deleted"], 1)

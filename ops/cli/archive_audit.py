@@ -1,0 +1,310 @@
+"""The audit of a channel's archive: checkpoints, tree, manifest and segments, each compared with what the others record.
+
+The order follows the proof: a signed checkpoint fixes the tenant's log of heads, a head fixes a channel's tree and manifest, the
+tree fixes every event, the manifest every segment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any, Final
+
+from streams.archive.heads import Head, HeadLog
+from streams.archive.manifest import ArchiveSegment, Manifest
+from streams.archive.merkle import HASH_BYTES, GrowingTree, leaf_hash
+from streams.archive.notes import Checkpoint, NoteRefused, Opened, PublicKey, open_checkpoint, read_checkpoint
+from streams.archive.objects import ArchiveObjects, ChannelFolder
+from streams.archive.segments import SegmentCodec, SegmentDamaged, line_of, read_line
+from streams.channel import Channel
+from streams.envelope import Entry
+from streams.errors import ArchiveDiffers
+
+AddFault = Callable[[int, str], None]
+_TIME: Final = "time "
+
+
+@dataclass(slots=True)
+class HeadRecord:
+    """A tenant's log of heads, verified.
+
+    Attributes:
+        faults: what is wrong with it, as sentences.
+        heads: for each channel's path, its heads, oldest first.
+        checkpoint: the newest checkpoint; None if there is none.
+        signers: the known keys that signed it.
+    """
+
+    faults: list[str] = field(default_factory=list)
+    heads: dict[str, list[Head]] = field(default_factory=dict)
+    checkpoint: Checkpoint | None = None
+    count: int = 0
+    signers: tuple[str, ...] = ()
+
+
+async def read_heads(
+    objects: ArchiveObjects,
+    tenant: str,
+    keys: Sequence[PublicKey],
+    known: Sequence[bytes] = (),
+    *,
+    is_full: bool = False,
+) -> HeadRecord:
+    """Read a tenant's log of heads and compare it with its checkpoints.
+
+    Args:
+        objects: the archive.
+        tenant: the tenant.
+        keys: the keys that may have signed; without any, signatures are not checked.
+        known: signed checkpoints that were kept elsewhere.
+        is_full: compare every checkpoint, not only the newest.
+    """
+    found, log = HeadRecord(), HeadLog(objects, tenant, "")
+    found.count = await log.checkpoint_count()
+    if not found.count:
+        if known:
+            found.faults.append("the archive has no checkpoint, but one was kept elsewhere: the log of heads is gone")
+        return found
+    wanted = range(1 if is_full else found.count, found.count + 1)
+    checkpoints = [(number, await _checkpoint(log, number, keys, found)) for number in wanted]
+    newest = checkpoints[-1][1]
+    if newest is not None:
+        found.checkpoint, found.signers = newest
+    size = found.checkpoint.size if found.checkpoint else 0
+    trusted = [(number, opened.checkpoint) for number, opened in checkpoints if opened]
+    roots = {checkpoint.size: (f"checkpoint {number}", checkpoint) for number, checkpoint in trusted}
+    _check_times(trusted, found)
+    for note in known:
+        _add_known(note, keys, roots, size, found)
+    await _compare(log, size, roots, found)
+    return found
+
+
+async def _checkpoint(log: HeadLog, number: int, keys: Sequence[PublicKey], found: HeadRecord) -> Opened | None:
+    note = await log.checkpoint(number)
+    try:
+        if note is None:
+            raise NoteRefused("it is missing")
+        return open_checkpoint(note, keys) if keys else Opened(read_checkpoint(note), ())
+    except NoteRefused as error:
+        found.faults.append(f"checkpoint {number} cannot be trusted: {error}")
+        return None
+
+
+def _check_times(checkpoints: Sequence[tuple[int, Checkpoint]], found: HeadRecord) -> None:
+    before = 0
+    for number, checkpoint in checkpoints:
+        time_s = next((int(line[len(_TIME) :]) for line in checkpoint.extra if line.startswith(_TIME)), 0)
+        if time_s < before:
+            found.faults.append(f"checkpoint {number} is dated before the one it follows: a clock was set back")
+        before = max(before, time_s)
+
+
+def _add_known(
+    note: bytes, keys: Sequence[PublicKey], roots: dict[int, tuple[str, Checkpoint]], size: int, found: HeadRecord
+) -> None:
+    try:
+        kept = open_checkpoint(note, keys).checkpoint if keys else read_checkpoint(note)
+    except NoteRefused as error:
+        found.faults.append(f"the checkpoint that was kept elsewhere cannot be trusted: {error}")
+        return
+    if kept.size > size:
+        told = f"a checkpoint kept elsewhere has {kept.size} heads, the log has {size}: the log was rolled back"
+        found.faults.append(told)
+        return
+    here = roots.get(kept.size)
+    if here is not None and here[1].root != kept.root:
+        told = f"{here[0]} and one kept elsewhere have {kept.size} heads and different roots: the log was forked"
+        found.faults.append(told)
+    roots[kept.size] = ("the checkpoint that was kept elsewhere", kept)
+
+
+async def _compare(log: HeadLog, size: int, roots: dict[int, tuple[str, Checkpoint]], found: HeadRecord) -> None:
+    """Read all heads, and compare the root with each checkpoint's at its size."""
+    tree = GrowingTree()
+    try:
+        async for leaves in log.leaves(size):
+            for leaf in leaves:
+                tree.append([leaf_hash(leaf)])
+                head = Head.parse(leaf)
+                found.heads.setdefault(head.channel, []).append(head)
+                if tree.size in roots and tree.root() != roots[tree.size][1].root:
+                    named = roots[tree.size][0]
+                    found.faults.append(
+                        f"{named} does not fit the log of heads: one of its first {tree.size} was changed"
+                    )
+    except (ArchiveDiffers, ValueError) as error:
+        found.faults.append(f"the log of heads is damaged after {tree.size} of {size} heads: {error}")
+
+
+class RecordedLeaves:
+    """The hashes of a channel's events as the tree records them.
+
+    Attributes:
+        begin: the seq before the first recorded event.
+    """
+
+    def __init__(self, begin: int, hashes: bytes) -> None:
+        self.begin = begin
+        self._hashes = hashes
+
+    @property
+    def upto(self) -> int:
+        """The seq of the newest recorded event."""
+        return self.begin + len(self._hashes) // HASH_BYTES
+
+    def fault_of(self, entry: Entry, channel: bytes) -> str | None:
+        """The sentence about an event that is not the recorded one; None if it is, or if it is newer."""
+        at = (entry.seq - self.begin - 1) * HASH_BYTES
+        if not 0 <= at < len(self._hashes) or leaf_hash(line_of(entry, channel)) == self._hashes[at : at + HASH_BYTES]:
+            return None
+        return f"event {entry.seq} ({entry.id.decode()}) is not the one that was recorded: its bytes were changed since"
+
+
+async def read_leaves(folder: ChannelFolder, heads: Sequence[Head], add_fault: AddFault) -> RecordedLeaves:
+    """Read the leaf record of an epoch and compare its root with that of every head."""
+    begin, size = heads[-1].begin, max(head.size for head in heads)
+    tree, hashes = GrowingTree(), bytearray()
+    by_size = {head.size: head for head in heads}
+    good = 0
+    try:
+        async for several in folder.tree.hashes(0, size, size):
+            at = 0
+            for until in sorted(one for one in by_size if tree.size < one <= tree.size + len(several) - at):
+                taken = until - tree.size
+                tree.append(several[at : at + taken])
+                at += taken
+                if tree.root() != by_size[until].root:
+                    told = f"the leaf record of seq {begin + good + 1} to {begin + until} does not fit its head"
+                    add_fault(begin + good + 1, f"{told} under a checkpoint: tiles were changed")
+                    return RecordedLeaves(begin, bytes(hashes))
+                good = until
+            tree.append(several[at:])
+            hashes += b"".join(several)
+    except ArchiveDiffers as error:
+        upto = begin + len(hashes) // HASH_BYTES
+        add_fault(upto + 1, f"{error}: the leaf record ends at seq {upto} of {begin + size}")
+    return RecordedLeaves(begin, bytes(hashes))
+
+
+@dataclass(slots=True)
+class ArchiveReport:
+    """The facts about a channel's archive that an audit found."""
+
+    segments: int = 0
+    archived_from_seq: int = 0
+    archived_to_seq: int = 0
+    covered_to_seq: int = 0
+    bytes: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """The facts as JSON."""
+        return {
+            "segments": self.segments,
+            "archived_from_seq": self.archived_from_seq,
+            "archived_to_seq": self.archived_to_seq,
+            "covered_to_seq": self.covered_to_seq,
+            "bytes": self.bytes,
+        }
+
+
+class ArchiveCheck:
+    """Checks one epoch of a channel in the archive.
+
+    Attributes:
+        report: the facts found.
+        leaves: the leaf record; None if no head names this epoch.
+        begin, recorded_to_seq: the range that the newest head names.
+    """
+
+    def __init__(self, objects: ArchiveObjects, channel: Channel, epoch: str, heads: Sequence[Head]) -> None:
+        self._folder = ChannelFolder(objects, channel, epoch)
+        self._channel = channel
+        self._heads = [head for head in heads if head.epoch == epoch]
+        self._codec = SegmentCodec()
+        self.report = ArchiveReport()
+        self.leaves: RecordedLeaves | None = None
+        self.begin = self._heads[-1].begin if self._heads else 0
+        self.recorded_to_seq = self.begin + self._heads[-1].size if self._heads else 0
+
+    async def run(self, at_least: int, add_fault: AddFault) -> None:
+        """Check tree, manifest and segments; `at_least` is the number of the manifest that Redis names, or 0."""
+        if self._heads:
+            self.leaves = await read_leaves(self._folder, self._heads, add_fault)
+            self.report.covered_to_seq = self.leaves.upto
+        manifest = await self._manifest(at_least, add_fault)
+        if manifest is None:
+            return
+        self.report.archived_from_seq = manifest.removed.seq + 1
+        self.report.archived_to_seq = manifest.upto.seq
+        for segment in manifest.segments:
+            self.report.segments += 1
+            self.report.bytes += segment.bytes
+            await self._segment(segment, add_fault)
+
+    async def _manifest(self, at_least: int, add_fault: AddFault) -> Manifest | None:
+        head = self._heads[-1] if self._heads else None
+        wanted = max(at_least, head.manifest if head else 0)
+        try:
+            manifest = await self._folder.newest_manifest(wanted)
+        except ArchiveDiffers as error:
+            oldest = self.leaves.begin + 1 if self.leaves else 1
+            add_fault(oldest, str(error))
+            return await self._older_manifest(wanted)
+        named = manifest if head is None or manifest is None else await self._folder.manifest(head.manifest)
+        if head is not None and named is not None and head.manifest and named.sha256 != head.manifest_sha256:
+            add_fault(
+                named.removed.seq + 1, f"manifest {head.manifest} is not the one under the checkpoint: it was exchanged"
+            )
+        return manifest
+
+    async def _older_manifest(self, before: int) -> Manifest | None:
+        for number in range(before - 1, 0, -1):
+            try:
+                found = await self._folder.manifest(number)
+            except ArchiveDiffers:
+                continue
+            if found is not None:
+                return found
+        return None
+
+    async def _segment(self, segment: ArchiveSegment, add_fault: AddFault) -> None:
+        data = await self._folder.segment(segment)
+        if data is None:
+            told = f"segment {segment.name} is missing: {segment.count} events, seq {segment.first_seq} to {segment.last_seq}"
+            add_fault(segment.first_seq, told)
+            return
+        if sha256(data).hexdigest() != segment.sha256:
+            seq, told = self._damage_in(segment, data)
+            add_fault(seq, f"segment {segment.name} is damaged: its bytes do not match the manifest{told}")
+            return
+        try:
+            lines = self._codec.all_lines(data, segment.index_at)
+            entries = [read_line(line) for line in lines]
+        except SegmentDamaged as error:
+            add_fault(segment.first_seq, f"segment {segment.name}: {error}")
+            return
+        expected = segment.first_seq
+        for entry in entries:
+            if entry.seq != expected:
+                add_fault(expected, f"segment {segment.name} has seq {entry.seq} in the place of {expected}")
+                return
+            fault = self.leaves.fault_of(entry, self._channel.wire.encode()) if self.leaves else None
+            if fault is not None:
+                add_fault(entry.seq, f"{fault} (in segment {segment.name})")
+            expected += 1
+        if expected != segment.last_seq + 1:
+            add_fault(expected, f"segment {segment.name} ends at seq {expected - 1}, not {segment.last_seq}")
+
+    def _damage_in(self, segment: ArchiveSegment, data: bytes) -> tuple[int, str]:
+        """The first event of a damaged segment that is not as recorded, and words about it."""
+        try:
+            entries = [read_line(line) for line in self._codec.all_lines(data, segment.index_at)]
+        except SegmentDamaged as error:
+            return segment.first_seq, f" ({error})"
+        wire = self._channel.wire.encode()
+        for entry in entries:
+            if self.leaves is not None and (fault := self.leaves.fault_of(entry, wire)) is not None:
+                return entry.seq, f"; {fault}"
+        return segment.first_seq, ""

@@ -188,25 +188,3 @@ async def test_a_rolled_back_archive_stops_the_keeper(log: Log, channel: Channel
         await keeper(log, tmp_path).turn()
 
     assert len(await hot(log, channel)) == 40
-
-
-async def test_a_policy_removes_old_segments_unless_the_channel_is_held(log: Log, tenant: str, tmp_path: Path) -> None:
-    """`total_age` removes whole segments; `hold` keeps them."""
-    gone, held = parse_channel(tenant, "conversation:gone"), parse_channel(tenant, "conversation:held")
-    for channel in (gone, held):
-        await write(log, channel, 30)
-    rules = (
-        f"*=hot_age:1s hot_count:10 total_age:2s;{tenant}/conversation:held=hot_age:1s hot_count:10 total_age:2s hold"
-    )
-    at_work = keeper(log, tmp_path, rules)
-    await at_work.turn()
-    last_ms = max(int(entry.id.split(b"-")[0]) for entry in await archived(log, tmp_path, gone))
-    while log.now_ms() < last_ms + 2_100:  # the log's clock; there is no event to wait for
-        await asyncio.wait([asyncio.create_task(log.ping())])
-    await at_work.turn()
-
-    assert await archived(log, tmp_path, gone) == []
-    assert len(await archived(log, tmp_path, held)) >= 20
-    facts = await ArchiveRecords(log).facts(gone)
-    assert facts is not None
-    assert facts.mark.removed.seq >= 20

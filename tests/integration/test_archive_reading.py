@@ -107,9 +107,12 @@ async def test_every_cursor_is_judged_as_if_nothing_had_been_trimmed(
 
 
 async def test_a_gap_remains_where_a_policy_removed_history(cold_log: Log, channel: Channel, data: Path) -> None:
-    """`trimmed`, with its range."""
+    """`trimmed`, with its range; a channel under a legal hold loses nothing."""
+    held = parse_channel(channel.tenant, "conversation:held")
     await write(cold_log, channel, 60)
-    rules = f"{channel.tenant}/*=hot_age:1s hot_count:10 total_age:2s"
+    await write(cold_log, held, 30)
+    bounds = "hot_age:1s hot_count:10 total_age:2s"
+    rules = f"{channel.tenant}/*={bounds};{channel.tenant}/conversation:held={bounds} hold"
     at_work = keeper(cold_log, data / "archive", rules)
     await at_work.turn()
     oldest = (await everything(cold_log, channel))[0]
@@ -123,6 +126,7 @@ async def test_a_gap_remains_where_a_policy_removed_history(cold_log: Log, chann
     assert rest[0].seq > 1
     assert judge(Cursor(oldest.id.decode(), 1), seen) == Gap(GapReason.TRIMMED, 2, rest[0].seq - 1)
     assert seen.floor.seq == rest[0].seq - 1
+    assert [entry.seq for entry in await everything(cold_log, held)] == list(range(1, 31))
 
 
 async def test_a_damaged_or_missing_segment_is_a_gap_and_no_wrong_event(

@@ -303,6 +303,28 @@ class Settings:
         default=None,
         shown="the setting in `system:rollout`",
     )
+    log_level: str = setting(
+        "HUB_LOG_LEVEL",
+        words("debug, info, warning or error", r"debug|info|warning|error"),
+        "lowest severity of the lines that are logged",
+        default="info",
+        shown="info",
+    )
+    log_format: str = setting(
+        "HUB_LOG_FORMAT",
+        words("json or console", r"json|console"),
+        "form of the log: a JSON object per line, or text for people",
+        default="json",
+        shown="json",
+    )
+    sentry_dsn: str | None = setting(
+        "HUB_SENTRY_DSN",
+        url("https", "http"),
+        "address of the Sentry project that errors are reported to (needs the extra `sentry`)",
+        default=None,
+        shown="none",
+        is_secret=True,
+    )
     run_lease_s: float = setting(
         "HUB_RUN_LEASE",
         seconds(0.5, 3_600),
@@ -485,7 +507,7 @@ class Settings:
     def secrets(self) -> list[str]:
         """Texts that must never appear in a log line."""
         password = urlsplit(self.redis_url or "").password
-        return [text for text in (self.jwt_secret, self.metrics_token, password) if text]
+        return [text for text in (self.jwt_secret, self.metrics_token, password, self.sentry_dsn) if text]
 
     @property
     def has_dev_secret(self) -> bool:

@@ -1,18 +1,27 @@
 """Logging: one JSON object per line, with secrets removed from every field, for our own log lines and those of libraries.
 
-Nothing is logged per event. Bound keys are `node`, `tenant`, `user`, `session`, `correlation` and `code`.
+Nothing is logged per event. Each line has the fields of the work in progress (`streams.log_context`) that apply: `node` or
+`worker`, `tenant`, `user` (a hash), `session`, `channel`, `command`, `event_id`, `correlation`, `causation`, `variant`, `code`.
+Lines of one class are limited (`hub.log_flood`), and errors that are written are reported to the error tracker, if any.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from typing import Any, Final, TextIO
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
+
+from hub.config import Settings
+from hub.error_tracking import ErrorTracker, Fault, SentryTracker
+from hub.log_flood import FloodGate, class_of
+from streams.log_context import current_fields, set_hash_key
 
 REDACTED: Final = "[redacted]"
 
@@ -101,6 +110,19 @@ class Redaction:
             for _, (name, value) in zip(range(ITEMS_MAX), fields.items(), strict=False)
         }
 
+    def report(self, report: Mapping[str, Any]) -> dict[str, Any]:
+        """Removes secrets from a report, which is deeper and larger than a line, and keeps its shape."""
+        return {name: self._reported(value) for name, value in report.items()}
+
+    def _reported(self, value: object) -> Any:
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, Mapping):
+            return {str(name): self._reported(one) for name, one in value.items()}
+        if isinstance(value, list | tuple):
+            return [self._reported(one) for one in value]
+        return value
+
 
 def _repr(value: object) -> str:
     try:
@@ -123,32 +145,132 @@ def redactor(secrets: Iterable[str] = ()) -> Processor:
     return redact
 
 
-def processors(secrets: Iterable[str] = ()) -> list[Processor]:
+def _add_context(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Adds the fields of the work in progress; those of the line itself take precedence."""
+    return {**current_fields(), **event}
+
+
+def _without_class(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Removes the narrower class of errors, which is for the limits alone."""
+    event.pop("error_class", None)
+    return event
+
+
+def _console_line(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
+    """Renders a line for people: time, severity, logger, text, then the fields; a traceback follows in lines of its own."""
+    head = " ".join(str(event.pop(name, "")) for name in ("timestamp", "level", "logger", "event"))
+    trace = str(event.pop("exception", ""))
+    fields = "".join(f" {name}={json.dumps(value)}" for name, value in event.items())
+    lines = [_printable(f"{head}{fields}"), *(f"    {_printable(line)}" for line in trace.splitlines())]
+    return "\n".join(lines)
+
+
+def _printable(text: str) -> str:
+    """Escapes everything but printable ASCII, so that no input moves the cursor of a terminal."""
+    return "".join(char if " " <= char <= "~" else char.encode("unicode_escape").decode() for char in text)
+
+
+def processors(secrets: Iterable[str] = (), log_format: str = "json") -> list[Processor]:
     """Returns the steps from a log event to a line of text. Tracebacks become text first, so that they are redacted too."""
+    # ASCII only, so that no line break, escape sequence or bidirectional mark of an input reaches a terminal unescaped.
+    json_line = structlog.processors.JSONRenderer(ensure_ascii=True, sort_keys=False)
     return [
         structlog.stdlib.ProcessorFormatter.remove_processors_meta,
         structlog.processors.format_exc_info,
+        _without_class,
         redactor(secrets),
-        # ASCII only, so that no line break, escape sequence or bidirectional mark of an input reaches a terminal unescaped.
-        structlog.processors.JSONRenderer(ensure_ascii=True, sort_keys=False),
+        _console_line if log_format == "console" else json_line,
     ]
 
 
+_OF_RECORDS: Final = frozenset(vars(logging.LogRecord("", 0, "", 0, "", (), None))) | {"message", "error_class"}
+
+
+class LineHandler(logging.StreamHandler[TextIO]):
+    """Writes lines within the limits of `FloodGate`, and reports the errors among them.
+
+    Args:
+        stream: where lines are written.
+        redaction: removes secrets from reports.
+        tracker: where errors are reported; None nowhere.
+    """
+
+    def __init__(self, stream: TextIO, redaction: Redaction, tracker: ErrorTracker | None = None) -> None:
+        super().__init__(stream)
+        self._redaction, self._tracker = redaction, tracker
+        self._gate = FloodGate(self._write)
+        self.addFilter(self._gate)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Writes a line, and reports it if it is an error."""
+        super().emit(record)
+        if self._tracker is not None and record.levelno >= logging.ERROR:
+            try:
+                self._tracker.capture(self._fault(record))
+            except Exception:  # as a failed write: told, and never raised into the work that logs
+                self.handleError(record)
+
+    def close(self) -> None:
+        """Tells what was left out, sends the last reports, and closes."""
+        self._gate.close()
+        if self._tracker is not None:
+            self._tracker.close()
+        super().close()
+
+    def _write(self, record: logging.LogRecord) -> None:
+        with self.lock or nullcontext():
+            self.emit(record)
+
+    def _fault(self, record: logging.LogRecord) -> Fault:
+        own = {name: value for name, value in vars(record).items() if name not in _OF_RECORDS}
+        if isinstance(record.msg, dict):  # structlog's
+            own |= record.msg
+        text = own.pop("event", None) or record.getMessage()
+        return Fault(
+            self._redaction.text(str(text)),
+            record.levelname.lower(),
+            record.name,
+            self._redaction.fields(current_fields() | own),
+            record.exc_info[1] if record.exc_info else None,
+            tuple(map(str, class_of(record))),
+        )
+
+
 def configure_logging(
-    level: int = logging.INFO, *, secrets: Iterable[str] = (), stream: TextIO | None = None
+    level: int | str = logging.INFO,
+    *,
+    secrets: Iterable[str] = (),
+    stream: TextIO | None = None,
+    log_format: str = "json",
+    hash_key: str = "",
+    sentry_dsn: str | None = None,
+    tracker: ErrorTracker | None = None,
 ) -> logging.Handler:
     """Sets up structlog and the standard library's logging for this process.
 
     Args:
-        level: lowest severity that is written.
+        level: lowest severity that is written, as a number or by its name.
         secrets: texts to remove wherever they occur: the JWT secret, the Redis password, S3 keys.
         stream: where lines are written; standard error by default.
+        log_format: `json`, or `console` for people.
+        hash_key: a secret without which the hash of a user cannot be found by trying names.
+        sentry_dsn: the address of the Sentry project to report errors to.
+        tracker: another place to report errors to.
 
     Returns:
         The handler, so that it can be removed.
+
+    Raises:
+        SettingRefused: the Sentry project cannot be used.
     """
+    secrets = list(secrets)
+    set_hash_key(hash_key)
+    redaction = Redaction(secrets)
+    if tracker is None and sentry_dsn is not None:
+        tracker = SentryTracker(sentry_dsn, redaction.report)
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        _add_context,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -159,14 +281,26 @@ def configure_logging(
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(stream or sys.stderr)
+    handler = LineHandler(stream or sys.stderr, redaction, tracker)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()], processors=processors(secrets)
+            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()], processors=processors(secrets, log_format)
         )
     )
-    _take_over(handler, level)
+    _take_over(handler, logging.getLevelNamesMapping()[level.upper()] if isinstance(level, str) else level)
     return handler
+
+
+def log_as_set(settings: Settings, least: str = "debug") -> logging.Handler:
+    """Sets up logging as the settings say, for lines of severity `least` or higher."""
+    levels = logging.getLevelNamesMapping()
+    return configure_logging(
+        max(levels[settings.log_level.upper()], levels[least.upper()]),
+        secrets=settings.secrets,
+        log_format=settings.log_format,
+        hash_key=settings.jwt_secret or "",
+        sentry_dsn=settings.sentry_dsn,
+    )
 
 
 def _take_over(handler: logging.Handler, level: int) -> None:

@@ -14,7 +14,7 @@ from hub.config import Settings
 from hub.http.bounded import HttpBounds
 from hub.http.front import fronted_http
 from hub.http.siblings import Siblings
-from hub.logs import configure_logging, uvicorn_log_config
+from hub.logs import log_as_set, uvicorn_log_config
 from hub.node.hub import Hub
 from hub.websocket.protocol import WireSettings, lean_protocol
 from hub.websocket.upgrade import HANDSHAKE_SIZE_LIMIT_BYTES
@@ -86,7 +86,7 @@ def make_server(
 async def serve(settings: Settings, sockets: Sequence[socket.socket] | None = None) -> None:
     """Runs a node until it is stopped by a signal. Open sockets are drained then."""
     server = make_server(settings)
-    configure_logging(secrets=settings.secrets)
+    log_as_set(settings)
     given = list(sockets or ())
     if settings.admin_port is not None:
         ports = [settings.admin_port] if given else [settings.port, settings.admin_port]

@@ -29,6 +29,7 @@ from streams.channel import channel_from_path
 from streams.errors import CommandRefused, LogUnavailable
 from streams.events.custom import ANY_OWN, OwnEvents
 from streams.events.validation import InvalidPayload
+from streams.log_context import CURRENT
 from streams.redis.groups import GroupLost, Groups, Work
 from streams.redis.log import Log
 from streams.tracing import Tracing
@@ -65,6 +66,7 @@ class Delivery:
 
         If cancelled at any await, the work stays pending, and the partition's next worker repeats it.
         """
+        CURRENT.set((work,))
         attempt: int | None = work.attempts or None
         while True:
             try:
@@ -113,6 +115,7 @@ class Delivery:
                 return Park("the event was trimmed from the stream before this handler reached it")
             self.faults.hit("before_handle")
             source = Source(channel, recorded(entry))
+            CURRENT.set((work, source))
             if self.tracing is not None:
                 span = self.tracing.follow(
                     f"handle {work.type}", source.traceparent, {"hub.handler": self.handler.name}

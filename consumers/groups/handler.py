@@ -6,6 +6,7 @@ handling an event again appends nothing.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol, TypeAlias
@@ -68,6 +69,10 @@ class Source:
 
     channel: Channel
     event: Recorded
+
+    def log_fields(self) -> Mapping[str, object]:
+        """Returns the fields of a log line about the event's chain."""
+        return {"correlation": self.correlation, "causation": self.event.meta.get("causation", "")}
 
     @property
     def id(self) -> str:

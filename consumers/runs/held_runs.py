@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import Enum
 from typing import Final, NamedTuple
 
@@ -62,6 +62,11 @@ class HeldRun(NamedTuple):
     agent: str
     holder: str
     control: Control
+
+    def log_fields(self) -> Mapping[str, object]:
+        """Returns the fields of a log line about the run."""
+        place = {"tenant": self.channel.tenant, "channel": self.channel.wire}
+        return {**place, "run": self.run_id, "agent": self.agent}
 
 
 class HeldRuns:

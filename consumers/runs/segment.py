@@ -28,6 +28,7 @@ from consumers.tasks import CANCEL_WAIT_S, end_or_close
 from streams.channel import Channel, Kind
 from streams.errors import GuardRefused, IdempotencyConflict
 from streams.json_bytes import Json, JsonObject
+from streams.log_context import CURRENT
 from streams.records.runs import RunView
 from streams.records.settings import SettingsRecords
 from streams.run_states import RUNNING_MS_DEFAULT
@@ -84,6 +85,7 @@ class SegmentRunner:
         span = writes.step(f"agent {held.agent}")
         if span is not None:
             writes = replace(writes, traceparent=span.traceparent)
+        CURRENT.set((held,))
         try:
             self.parts.faults.hit("run_after_take")
             with (

@@ -14,6 +14,7 @@ from hub.node.hub import Hub
 from hub.protocol.commands import Caller
 from hub.protocol.session import channel_of
 from streams.channel import Channel
+from streams.log_context import CURRENT
 
 ChannelPath = Annotated[str, Path(description="`kind:name`")]
 """The channel in a path."""
@@ -42,6 +43,7 @@ async def caller_of(request: Request) -> tuple[Hub, Caller]:
         principal = await hub.verifier.verify(bearer_token(request), hub.clock.now(), request.scope)
     except HubError as error:
         raise hub.admission.refusal(address(request), error) from None
+    CURRENT.set((Caller(principal),))
     if principal.scope is not None:
         principal = await _scoped(hub, request, principal)
     return hub, Caller(principal, origin=str(request.base_url).rstrip("/"))

@@ -8,10 +8,11 @@ that floods.
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import sys
 from collections import deque
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Mapping
 from typing import Any, Final
 
 from hub.errors import CLOSE_RESTART, CLOSE_UNSUPPORTED_DATA, HubError
@@ -27,7 +28,9 @@ from streams.channel import Channel
 from streams.envelope import Appended
 from streams.errors import StreamsError
 from streams.json_bytes import to_json
+from streams.log_context import CURRENT
 from streams.records.presence import MemberStatus
+from streams.slow_paths import SLOW_S, tell_slow
 from streams.tracing import Span, traced
 
 BACKLOG_MAX: Final = 100
@@ -43,6 +46,7 @@ UNREAD_BYTES_MAX: Final = 1_048_576
 answer may exceed it. Without it fifty `channel.history` commands would cost the memory of fifty pages."""
 PACE_REST_S: Final = 0.05
 """Seconds to stop reading from a user who sends faster than all limits together allow (`RateLimiter.is_in_pace`)."""
+_log: Final = logging.getLogger(__name__)
 _CONTENTS: Final = frozenset({"channel.history", "channel.state"})
 """Replies with a channel's contents. No others are compressed, because some contain signed URLs (SECURITY.md)."""
 ANSWER_BEFORE_RESTART_S: Final = 1.0
@@ -307,6 +311,7 @@ class Connection:
         """Passes a command to its handler and carries out the outcome, in order with this connection's other commands."""
         owner, name = self._owner, command.event.row
         owner.metrics.commands_in[name] += 1
+        lines = CURRENT.set((self, command))
         try:
             try:
                 if self.session.caller is not None and self.session.caller.principal.scope is not None:
@@ -327,6 +332,16 @@ class Connection:
                 self.carry_out(command, outcome)
         except Exception as error:
             self.refuse(owner.as_hub_error(error), command.id, command.channel.wire if command.channel else None)
+        finally:
+            CURRENT.reset(lines)
+
+    def log_fields(self) -> Mapping[str, object]:
+        """Returns the fields of a log line about this connection."""
+        return {
+            "node": self._owner.name,
+            "session": self.session.id,
+            "address": self.address if self.session.caller is None else "",
+        }
 
     async def _recorded(self, command: Command) -> Outcome:
         """Handles a command of a token with a scope, once its use is recorded."""
@@ -372,6 +387,8 @@ class Connection:
         elif error.closes and error.row.name == "rate_limited":
             self._owner.admission.punish(self.session.principal)
         self._owner.metrics.errors[error.row.code] += 1
+        if _log.isEnabledFor(logging.DEBUG):
+            _log.debug("refused: %s", error.message, extra={"code": error.row.code, "re": re})
         if not error.closes:
             self.push(encode_text(error_message(error, re, channel)))
             return
@@ -484,6 +501,7 @@ class Connection:
         return len(self._backlog or ()) >= BACKLOG_MAX or self._backlog_bytes >= BACKLOG_BYTES_MAX
 
     async def _run(self, command: Command, work: Coroutine[Any, Any, Outcome]) -> None:
+        began_s = self._owner.clock.monotonic()
         try:
             await self._settled()
             try:
@@ -496,6 +514,9 @@ class Connection:
         except Exception as error:
             wire = command.channel.wire if command.channel else None
             self.refuse(self._owner.as_hub_error(error), command.id, wire)
+        took_s = self._owner.clock.monotonic() - began_s
+        if took_s >= SLOW_S:
+            tell_slow("command", command.event.name, took_s)
         self._is_busy = False
         self._task = None
         self._take_backlog()

@@ -7,7 +7,6 @@ import contextlib
 import inspect
 import logging
 import random
-import secrets
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from hub.auth.revocations import Revocation
 from hub.auth.tokens import Principal
 from hub.auth.verifier import Verifier
 from hub.config import Settings
+from hub.error_tracking import fault_id
 from hub.errors import HubError
 from hub.handlers.conversations import Conversations
 from hub.handlers.router import EVENT_HANDLERS, build_handlers
@@ -50,10 +50,12 @@ from streams.errors import GuardRefused, IdempotencyConflict, LogUnavailable, St
 from streams.events.custom import ANY_OWN, OwnEvents
 from streams.events.references import references
 from streams.events.validation import appendable, refuse_problems
+from streams.log_context import CURRENT, PROCESS
 from streams.loops import Loop
 from streams.records.presence import MemberStatus
 from streams.records.references import problems_of
 from streams.redis.log import Log
+from streams.slow_paths import SLOW_S, LoopWatch, tell_slow
 from streams.tracing import Tracing, traced
 
 COMES_BACK_MS: Final = 2
@@ -133,6 +135,7 @@ class Hub:
         self.flush_soon = FlushQueue(self._loop).add
         self._tasks: set[asyncio.Task[None]] = set()
         self._loops: list[Loop] = []
+        self._loop_watch = LoopWatch()
         self.sessions = LiveSessions(parts.edge.store.claims)
         self.late_cursors = LateCursors(self.limiter, self.clock)
         self.presence = PresenceTracker(log, self.name)
@@ -149,6 +152,8 @@ class Hub:
 
     async def start(self) -> None:
         """Starts watching deadlines and reporting presence."""
+        PROCESS["node"] = self.name
+        self._loop_watch.start()
         self._loops.append(self.log.loops.every("deadlines", self.deadlines.look, self.deadlines.tick_s))
         self._loops.append(self.log.loops.every("owed_subscriptions", self.subscriptions.subscribe_owed, OWED_LOOK_S))
         if self.settings.jwks_url is not None:
@@ -190,6 +195,7 @@ class Hub:
         await self.log.loops.stop(*self._loops)
         await self.presence.stop()
         self.rollouts.close()
+        self._loop_watch.close()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -343,6 +349,16 @@ class Hub:
             HubError: the command was refused.
         """
         self.metrics.commands_in[command.event.row] += 1
+        CURRENT.set((command,))
+        began_s = self.clock.monotonic()
+        try:
+            return await self._execute(command)
+        finally:
+            took_s = self.clock.monotonic() - began_s
+            if took_s >= SLOW_S:
+                tell_slow("command", command.event.name, took_s)
+
+    async def _execute(self, command: Command) -> tuple[Outcome, Appended | None]:
         try:
             answer = self.access.decide(self.handlers[command.event.row], command, None)
             outcome = await answer if inspect.isawaitable(answer) else answer
@@ -426,15 +442,15 @@ class Hub:
     def as_hub_error(self, error: Exception) -> HubError:
         """Converts an exception to the error for the client.
 
-        A fault of the hub is logged under an id that the client gets too.
+        A fault of the hub is logged under an id that the client gets too, the same for equal faults.
         """
         if isinstance(error, HubError):
             return error
         if isinstance(error, StreamsError):
             return log_error(error)
-        correlation = secrets.token_hex(8)
-        _log.error("internal error %s", correlation, exc_info=error)
-        return HubError(4030, f"internal error, logged as {correlation}; retry later")
+        fault = fault_id(error)
+        _log.error("internal error", exc_info=error, extra={"code": 4030, "fault": fault, "error_class": fault})
+        return HubError(4030, f"internal error, logged as {fault}; retry later")
 
     def take_binary(self, connection: Connection, data: bytes) -> bool:
         """Passes a binary message to the uploads; returns False if this client may send none."""

@@ -11,6 +11,7 @@ from streams.channel import Channel
 from streams.envelope import Actor, Appended, Draft, Guard
 from streams.errors import GuardRefused
 from streams.events import EventType, Payload
+from streams.log_context import user_hash
 
 
 class Caller(NamedTuple):
@@ -28,6 +29,11 @@ class Caller(NamedTuple):
     capabilities: frozenset[str] = frozenset()
     origin: str = ""
     variant: str = ""
+
+    def log_fields(self) -> Mapping[str, object]:
+        """Returns the fields of a log line about this caller."""
+        tenant, user = self.principal.tenant, self.principal.user
+        return {"tenant": tenant, "user": user_hash(tenant, user), "variant": self.variant}
 
     @property
     def actor(self) -> Actor:
@@ -53,6 +59,15 @@ class Command(NamedTuple):
     data: bytes
     caller: Caller
     traceparent: str | None = None
+
+    def log_fields(self) -> Mapping[str, object]:
+        """Returns the fields of a log line about this command."""
+        own = {
+            "command": self.id,
+            "type": self.event.name,
+            "channel": self.channel.wire if self.channel is not None else "",
+        }
+        return {**self.caller.log_fields(), **own} if self.caller.principal is not None else own  # None in a handshake
 
     @property
     def place(self) -> Channel:

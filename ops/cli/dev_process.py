@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import logging
 import os
 import secrets
 import socket
@@ -117,7 +116,7 @@ async def _serve(settings: Settings, bound: socket.socket, note: HubNote | None,
         await running.enter_async_context(worker_in_thread(settings, options))
         talk = asyncio.create_task(_write_talk(settings, here, is_up), name="demo talk")
         running.callback(talk.cancel)
-        await run_node(settings, bound, tell, logging.WARNING)
+        await run_node(settings, bound, tell, "warning")
 
 
 async def _write_talk(settings: Settings, here: RunningHub, is_up: asyncio.Event) -> None:

@@ -7,7 +7,6 @@ import contextlib
 import dataclasses
 import errno
 import gc
-import logging
 import multiprocessing
 import os
 import signal
@@ -25,7 +24,7 @@ from typing import Final
 from hub.config import Settings
 from hub.http.service import metrics_of
 from hub.http.siblings import Siblings
-from hub.logs import configure_logging
+from hub.logs import log_as_set
 from hub.server import make_server
 from ops.children import end_with
 from ops.cli.checks import AWAY, OF_SETTINGS, Level, check_redis, key_problem
@@ -43,7 +42,7 @@ GRACE_S: Final = 5.0
 
 
 async def run_node(
-    settings: Settings, bound: socket.socket, on_ready: Callable[[], None] = lambda: None, log_level: int = logging.INFO,
+    settings: Settings, bound: socket.socket, on_ready: Callable[[], None] = lambda: None, log_least: str = "debug",
     *, waits: bool = True, siblings: Siblings | None = None,
 ) -> None:  # fmt: skip # its arguments in two groups
     """Serve on `bound` until SIGTERM or SIGINT, then drain the open sockets.
@@ -52,7 +51,7 @@ async def run_node(
         settings: the node's settings.
         bound: the listening socket.
         on_ready: called once the node accepts clients.
-        log_level: the log level of the process.
+        log_least: the lowest severity that is logged, whatever HUB_LOG_LEVEL says.
         waits: start unready while Redis is unreachable, and wait for it.
         siblings: the processes that share the port, if there are any.
 
@@ -66,7 +65,7 @@ async def run_node(
     await refuse_unusable_redis(settings, waits=waits)
     server = make_server(settings, waits=waits, siblings=siblings)
     # After uvicorn has configured its own logging, which is replaced here.
-    configure_logging(log_level, secrets=settings.secrets)
+    log_as_set(settings, log_least)
     async with contextlib.AsyncExitStack() as shared:
         raised = shared.enter_context(_signals_raised_again())
         shared.enter_context(exported_traces(settings, "node"))

@@ -7,7 +7,9 @@ import contextlib
 import dataclasses
 import json
 import logging
+import os
 import signal
+import socket
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -24,7 +26,7 @@ from consumers.handlers.own import load_handlers
 from consumers.metrics import ConsumerCollector
 from consumers.worker import Worker, WorkerOptions, running
 from hub.config import Settings
-from hub.logs import configure_logging
+from hub.logs import log_as_set
 from hub.storage.choice import audit_signer, reading_archive
 from hub.uploads.finishing import open_finisher
 from ops.cli.extensions import extensions_of, find_modules_here
@@ -34,6 +36,7 @@ from ops.cli.options import run
 from ops.tracing import exported_traces
 from streams.archive.keeper import Keeper
 from streams.errors import StreamsError
+from streams.log_context import PROCESS
 from streams.loops import until_reachable
 from streams.redis.log import Log
 from streams.tracing import open_tracing
@@ -263,7 +266,8 @@ async def run_worker(settings: Settings, metrics_port: int | None, *, waits: boo
         KeyboardInterrupt: the signal was SIGINT; raised after the end.
     """
     await refuse_unusable_redis(settings, waits=waits)
-    configure_logging(logging.INFO)
+    log_as_set(settings)
+    PROCESS["worker"] = f"{socket.gethostname()}:{os.getpid()}"
     logging.getLogger("arq").setLevel(logging.WARNING)  # it logs a line for every job
     options = worker_options(settings)
     stop = asyncio.Event()

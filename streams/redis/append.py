@@ -32,6 +32,7 @@ from streams.redis.durability import Barrier, DurabilityPolicy
 from streams.redis.keys import DEFAULT_LIMITS, Keys, Limits
 from streams.redis.scripts import load
 from streams.redis.wire import Reply, Wire
+from streams.slow_paths import SLOW_S, tell_slow
 
 Result = Appended | StreamsError
 Done = Callable[[Result], None]
@@ -333,7 +334,10 @@ class Appender:
             if isinstance(reply, Exception):
                 self._fail(batch, group, reply)
             else:
-                self.round_trips.observe(monotonic() - sent_s)
+                took_s = monotonic() - sent_s
+                self.round_trips.observe(took_s)
+                if took_s >= SLOW_S:
+                    tell_slow("Redis call", "append", took_s)
                 self._written(batch, group, reply)
             self._reply_came(batch)
 

@@ -23,6 +23,7 @@ from streams.redis.keys import CONFIG, slot_of
 from streams.redis.locate import Locator
 from streams.redis.scripts import Script
 from streams.redis.wire import Argument, Reply, Wire
+from streams.slow_paths import SLOW_S, tell_slow
 
 CALL_TIMEOUT_S: Final = 5.0
 """Longest wait for a reply. A smaller value gives up on a Redis that is merely busy; with a larger one callers hang on a dead one.
@@ -151,7 +152,7 @@ class Calls:
             reply = await wire.call(*args, timeout_s=self._timeout_s if timeout_s is None else timeout_s)
         except hiredis.ReplyError as error:
             raise self._refusal(wire, error) from error
-        self.round_trips.observe(monotonic() - sent_s)
+        self._replied(args[0] if timeout_s is None else b"", monotonic() - sent_s)
         return reply
 
     async def run(self, script: Script, keys: Sequence[bytes | str], *args: Argument) -> Reply:
@@ -171,7 +172,7 @@ class Calls:
                 reply = await wire.call(b"EVAL", script.text, len(keys), *keys, *args, timeout_s=self._timeout_s)
         except hiredis.ReplyError as error:
             raise self._refusal(wire, error) from error
-        self.round_trips.observe(monotonic() - sent_s)
+        self._replied(script.name, monotonic() - sent_s)
         return reply
 
     async def pipeline(self, commands: Sequence[Sequence[Argument]]) -> list[Reply]:
@@ -183,7 +184,7 @@ class Calls:
         wire = await self._get()
         sent_s = monotonic()
         replies = await wire.call_all(commands, timeout_s=self._timeout_s)
-        self.round_trips.observe(monotonic() - sent_s)
+        self._replied(commands[0][0] if commands else b"", monotonic() - sent_s)
         for reply in replies:
             if isinstance(reply, hiredis.ReplyError):
                 raise self._refusal(wire, reply) from reply
@@ -197,6 +198,12 @@ class Calls:
         """
         replies: list[Reply] = (await self.pipeline([(b"MULTI",), *commands, (b"EXEC",)]))[-1]
         return replies
+
+    def _replied(self, what: Argument, took_s: float) -> None:
+        """Measures a round trip, and logs a slow one; without `what` it was one that waits, and not slow."""
+        self.round_trips.observe(took_s)
+        if took_s >= SLOW_S and what:
+            tell_slow("Redis call", what.decode() if isinstance(what, bytes) else str(what), took_s)
 
     def close(self) -> None:
         """Close the connection."""

@@ -56,6 +56,11 @@ class Work(NamedTuple):
     only: str
     attempts: int = 1
 
+    def log_fields(self) -> Mapping[str, object]:
+        """Returns the fields of a log line about this work."""
+        tenant, _, wire = self.path.partition(":")
+        return {"tenant": tenant, "channel": wire, "event_id": self.event, "type": self.type}
+
 
 class Parked(NamedTuple):
     """Work that a handler gave up on. `id` is `<partition>:<stream id>`."""

@@ -9,10 +9,11 @@ from importlib.resources import files
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A script's text and its SHA-1 digest, by which EVALSHA calls it."""
+    """A script's text and its SHA-1 digest, by which EVALSHA calls it. Log lines name it."""
 
     text: bytes
     digest: bytes
+    name: str
 
 
 def load(name: str) -> Script:
@@ -23,4 +24,4 @@ def load(name: str) -> Script:
 def read_script(package: str, name: str) -> Script:
     """Read `<name>.lua` from a package of scripts."""
     text = files(package).joinpath(f"{name}.lua").read_bytes()
-    return Script(text, sha1(text, usedforsecurity=False).hexdigest().encode())
+    return Script(text, sha1(text, usedforsecurity=False).hexdigest().encode(), name)

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from hub.auth.signing import sign
 from hub.logs import DEPTH_MAX, REDACTED, TEXT_CHARS_MAX, Redaction, configure_logging, processors
+from streams.log_context import CURRENT, set_hash_key, user_hash
 from support.logging_kept import logging_kept
 
 SECRET = "canary-secret-of-32-bytes-or-more!"
@@ -183,3 +184,65 @@ def test_lines_of_libraries_pass_the_same_redaction(lines: io.StringIO) -> None:
     assert rows[1]["token"] == REDACTED
     assert rows[1]["logger"] == "hub.test"
     assert not [part for part in PARTS if part in lines.getvalue()]
+
+
+def test_console_lines_are_for_people_and_escape_as_well() -> None:
+    """Time, severity, logger and text first; no control character of an input reaches the terminal."""
+    stream = io.StringIO()
+    with logging_kept():
+        configure_logging("warning", secrets=[SECRET], stream=stream, log_format="console")
+        log = logging.getLogger("hub.test")
+        log.info("not this")
+        log.warning("evil \x1b[31m\n%s", "ö", extra={"channel": "a\r\nb", "token": TOKEN})
+        try:
+            raise ValueError(f"\x1b]0;{SECRET}")
+        except ValueError:
+            log.exception("failed")
+
+    first, second, *trace = stream.getvalue().splitlines()
+    assert first.split(" ", 1)[1] == r'warning hub.test evil \x1b[31m\n\xf6 channel="a\r\nb" token="[redacted]"'
+    assert second.endswith("error hub.test failed")
+    assert trace[0] == "    Traceback (most recent call last):"
+    assert SECRET not in stream.getvalue()
+    assert "\x1b" not in stream.getvalue()
+
+
+class Work:
+    """Work in progress, with a field of each kind."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def log_fields(self) -> dict[str, object]:
+        self.asked += 1
+        return {"tenant": "acme", "channel": "conversation:1", "variant": "", "event_id": "1-0"}
+
+
+def test_a_line_has_the_fields_of_the_work_in_progress(lines: io.StringIO) -> None:
+    """They are collected for a line that is written, and for no other; empty ones are left out."""
+    work, log = Work(), logging.getLogger("hub.test")
+    token_ = CURRENT.set((work,))
+    log.debug("not written")
+    log.info("first", extra={"event_id": "2-0"})
+    structlog.get_logger("hub.test").info("second")
+    CURRENT.reset(token_)
+    log.info("third")
+
+    rows = [json.loads(line) for line in lines.getvalue().splitlines()]
+    assert [row.get("tenant") for row in rows] == ["acme", "acme", None]
+    assert [row.get("event_id") for row in rows] == ["2-0", "1-0", None]
+    assert "variant" not in rows[0]
+    assert work.asked == 2
+
+
+def test_a_users_hash_is_the_same_everywhere_and_needs_the_key() -> None:
+    """With one key; with another, or another tenant, it is another."""
+    found = []
+    for key, tenant in (("k1", "acme"), ("k1", "acme"), ("k2", "acme"), ("k1", "other")):
+        set_hash_key(key)
+        found.append(user_hash(tenant, "alice"))
+    set_hash_key("")
+
+    assert found[0] == found[1]
+    assert len(set(found)) == 3
+    assert "alice" not in found[0]

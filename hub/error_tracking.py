@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from importlib import import_module
+from importlib.metadata import version
 from traceback import extract_tb
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -83,11 +84,12 @@ class SentryTracker:
                 auto_enabling_integrations=False,
                 include_local_variables=False,
                 max_breadcrumbs=0,
+                release=f"realtime-hub@{version('realtime-hub')}",  # by default the SDK asks git
                 before_send=lambda event, _hint: redacted(event),
             )
         except ValueError:
             raise SettingRefused((SettingProblem("HUB_SENTRY_DSN", _ADDRESS),)) from None
-        self._scope, self._event_of = sdk.Scope(client=self._client), utils.event_from_exception
+        self._scope, self._event_of = sdk.Scope(), utils.event_from_exception
 
     def capture(self, fault: Fault) -> None:
         """Reports an error; a thread of the SDK sends it."""
@@ -105,7 +107,7 @@ class SentryTracker:
             "tags": {name: str(fields.pop(name)) for name in TAGS if name in fields},
             "extra": fields,
         }
-        self._scope.capture_event(event, hint=hint)
+        self._client.capture_event(event, hint=hint, scope=self._scope)
 
     def close(self) -> None:
         """Waits until the reports on their way were sent, at most `CLOSE_S`."""

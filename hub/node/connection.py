@@ -337,11 +337,8 @@ class Connection:
 
     def log_fields(self) -> Mapping[str, object]:
         """Returns the fields of a log line about this connection."""
-        return {
-            "node": self._owner.name,
-            "session": self.session.id,
-            "address": self.address if self.session.caller is None else "",
-        }
+        caller, own = self.session.caller, {"node": self._owner.name, "session": self.session.id}
+        return {**own, **caller.log_fields()} if caller is not None else {**own, "address": self.address}
 
     async def _recorded(self, command: Command) -> Outcome:
         """Handles a command of a token with a scope, once its use is recorded."""
@@ -443,7 +440,9 @@ class Connection:
         if isinstance(received, Command):
             self.route(received)
         elif isinstance(received, Refused):
+            lines = CURRENT.set((self,))
             self.refuse(received.error, received.re, received.channel)
+            CURRENT.reset(lines)
         elif isinstance(received, Dropped):
             if received.late is not None:
                 self._owner.keep_cursor(self, received.late)
@@ -566,7 +565,9 @@ class Connection:
                 if (answer := passed_over(append, result)) is not None:
                     self.push(encode_text(reply(answer.type, command.id, channel, answer.data)))
                 else:
+                    lines = CURRENT.set((self, command))
                     self.refuse(append_error(append, result), command.id, channel)
+                    CURRENT.reset(lines)
         elif command.id is not None:
             payload = stored_payload(command.event, append, result)
             self.push(encode_text(reply(command.event.reply or "ack", command.id, channel, payload)))

@@ -75,8 +75,8 @@ async def test_a_fault_is_reported_once_with_its_context(
     """A handler that raises: one line and one report for ten clients' commands, the id that they were told, no secret."""
     stream = io.StringIO()
     with logging_kept():
-        handler = configure_logging(stream=stream, secrets=[SECRET], hash_key=SECRET, sentry_dsn=receiver.dsn)
         async with running_node(redis_url) as node, client(node.ws_url, token("alice", tenant)) as a:
+            handler = configure_logging(stream=stream, secrets=[SECRET], hash_key=SECRET, sentry_dsn=receiver.dsn)
 
             async def broken(command: Any, connection: Any) -> Any:
                 raise RuntimeError(f"the secret is {SECRET}")

@@ -25,8 +25,8 @@ from ops.cli.running_hub import RunningHub, running_hub
 
 CHANNEL: Final = "conversation:smoke"
 ASIDES: Final = 3
-UP_S: Final = 30.0
-STEP_S: Final = 15.0
+UP_S: Final = 60.0
+STEP_S: Final = 30.0
 """Maximum duration of a single step; normally none takes a second."""
 
 

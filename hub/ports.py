@@ -232,6 +232,14 @@ class ChannelStates(Protocol):
         """
         ...
 
+    def read_from_now(self, channel: Channel, sight: Sight) -> StateAt | None:
+        """Returns the same as `read_from`; None if that takes another round trip."""
+        ...
+
+    def read_live_now(self, channel: Channel, sight: Sight) -> StateAt | None:
+        """Returns the same as `read_live`; None if that takes another round trip."""
+        ...
+
     async def read(self, channel: Channel, look: Look) -> StateAt:
         """Returns the state at the head of `look` or later, with the current live part.
 

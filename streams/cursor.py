@@ -54,8 +54,7 @@ class Position(NamedTuple):
     seq: int
 
 
-@dataclass(frozen=True, slots=True)
-class Cursor:
+class Cursor(NamedTuple):
     """The last event that a reader has seen. The check is exact if `seq` and `epoch` are given; both are optional."""
 
     after: str
@@ -63,8 +62,7 @@ class Cursor:
     epoch: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(NamedTuple):
     """A channel's log at one moment: its ends, and the entries around a cursor.
 
     Attributes:

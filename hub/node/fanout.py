@@ -146,6 +146,11 @@ class Fanout:
         self.subscribers.add(sub)
         self._presence_count += sub.wants_presence
 
+    @property
+    def wants_presence(self) -> bool:
+        """True if a subscriber follows the presence."""
+        return self._presence_count > 0
+
     def leave(self, sub: Sub) -> None:
         """Removes a subscription, if it is still there."""
         if sub in self.subscribers:

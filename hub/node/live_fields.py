@@ -92,8 +92,8 @@ class LiveFields:
             members: the team's members from the channel's settings.
         """
         kind = channel.kind
-        if not READS[kind]:
-            return b"{}"
+        if (now := self.read_now(channel, sight, now_ms)) is not None:
+            return now
         uploads, people, *rest = sight.answers[-READS[kind] :]
         present = [people, *rest] if kind is Kind.TEAM else [people]
         shown: dict[str, Any] = {"uploads": shown_uploads(uploads)}
@@ -114,6 +114,28 @@ class LiveFields:
         else:
             shown["presence"] = [person._asdict() for person in here]
         return to_json(shown)
+
+    def read_now(self, channel: Channel, sight: Sight, now_ms: int) -> bytes | None:
+        """Returns the same as `read`; None if that takes another round trip, or is a team's, whose members are looked up."""
+        kind = channel.kind
+        if not READS[kind]:
+            return b"{}"
+        if kind is Kind.TEAM or not self.advance(channel, sight):
+            return None
+        uploads, people, *rest = sight.answers[-READS[kind] :]
+        fold = self._folds.get(channel)
+        if fold is None and not uploads and not any(rest):
+            told = _NOTHING[kind]
+        else:
+            shown: dict[str, Any] = {"uploads": shown_uploads(uploads)}
+            if kind in _ANSWERED:
+                shown["open_messages"] = open_messages(text_pairs(rest[0]))
+            if kind in _PASSING:
+                shown |= (fold[0] if fold is not None else Live(kind)).render(now_ms)
+            if kind is Kind.CONVERSATION:
+                shown["read_markers"] = _newest(text_pairs(rest[1]))
+            told = to_json(shown)
+        return _with_people(told, people, now_ms)
 
     async def _fold(self, channel: Channel) -> None:
         """Folds all new entries of the live lane, page by page."""
@@ -138,6 +160,31 @@ class LiveFields:
         if len(self._folds) > FOLDS_MAX:
             self._folds.popitem(last=False)
         return last
+
+
+def _nothing(kind: Kind) -> bytes:
+    """Returns the live fields, but for presence, of a channel in which nothing is going on."""
+    shown: dict[str, Any] = {"uploads": []}
+    if kind in _ANSWERED:
+        shown["open_messages"] = []
+    if kind in _PASSING:
+        shown |= Live(kind).render(0)
+    if kind is Kind.CONVERSATION:
+        shown["read_markers"] = {}
+    return to_json(shown)
+
+
+_NOTHING: Final = {kind: _nothing(kind) for kind in Kind}
+
+
+def _with_people(told: bytes, people: Any, now_ms: int) -> bytes:
+    """Adds the people who are present, as the last field."""
+    if not people:
+        return told[:-1] + b',"presence":[]}'
+    here = people_of([people], now_ms)
+    if isinstance(here, int):
+        return b'%b,"presence_count":%d}' % (told[:-1], here)
+    return b'%b,"presence":%b}' % (told[:-1], to_json([person._asdict() for person in here]))
 
 
 def _newest(marks: Mapping[str, str]) -> dict[str, str]:

@@ -19,12 +19,14 @@ from hub.ports import ClientConnection
 from streams.channel import Channel, Kind
 from streams.errors import StreamsError
 from streams.loops import Loop
-from streams.records.presence import LEASE_MS, MemberStatus, PresenceChange, PresenceStore
+from streams.records.presence import FOLLOWED_S, LEASE_MS, MemberStatus, PresenceChange, PresenceStore
 from streams.redis.log import Log
 
 GRACE_S: Final = 10.0
 RENEW_EVERY_S: Final = 2.5
 STATUS_ENDS_EVERY_S: Final = 1.0
+FOLLOW_EVERY_S: Final = FOLLOWED_S / 3
+"""Seconds between two reports of the channels whose presence is followed here."""
 FLUSH_EVERY_S: Final = 0.02
 """Seconds for which changes are collected: thousands of joins after a deploy become a few script calls."""
 
@@ -50,6 +52,7 @@ class PresenceTracker:
         self._loops: list[Loop] = []
         self._steady_since: float | None = None
         self._unleased_since: dict[str, float] = {}
+        self._followed: set[Channel] = set()
         self._told_since = log.connect_count
         self._must_replace = False
         self._unsettled_since: float | None = None
@@ -68,6 +71,7 @@ class PresenceTracker:
             loops.keep("presence", self._tell_always),
             loops.every("presence_lease", self._live, RENEW_EVERY_S),
             loops.every("status_ends", self._end_statuses, STATUS_ENDS_EVERY_S),
+            loops.every("presence_followed", self._follow_all, FOLLOW_EVERY_S),
         ]
 
     async def stop(self) -> None:
@@ -79,6 +83,31 @@ class PresenceTracker:
             await self.store.forget(self._node)
         except StreamsError as error:
             _log.info("the node's lease was not released and will expire: %s", error)
+
+    def is_followed(self, channel: Channel) -> bool:
+        """True if the presence in a channel is followed here, as Redis knows."""
+        return channel in self._followed
+
+    async def follow(self, channel: Channel) -> None:
+        """Has the presence in a channel told; call it before the channel is read.
+
+        Raises:
+            LogUnavailable: Redis is unreachable.
+        """
+        if channel not in self._followed:
+            await self.store.follow([channel])
+            self.followed(channel)
+
+    def followed(self, channel: Channel) -> None:
+        """Keeps the presence in a channel told until `unfollow`; call it when a subscriber has begun to follow it."""
+        self._followed.add(channel)
+
+    def unfollow(self, channel: Channel) -> None:
+        """Stops having the presence in a channel told, after a while: nobody here follows it any more."""
+        self._followed.discard(channel)
+
+    async def _follow_all(self) -> None:
+        await self.store.follow(self._followed)
 
     def joined(self, connection: ClientConnection, channel: Channel) -> None:
         """Reports that a connection follows a channel."""
@@ -236,6 +265,7 @@ class PresenceTracker:
 
     async def _live(self) -> None:
         if self._told_since != self._log.connect_count:  # after a reconnect Redis may have lost what was reported
+            await self._follow_all()
             self._told_since = self._log.connect_count
             self._replace_soon()
         try:

@@ -40,6 +40,7 @@ S = TypeVar("S")
 
 RUNNING: Final = frozenset({Kind.CONVERSATION, Kind.AGENT})
 """The kinds of channel in which agents run."""
+_BEGINNING: Final = Position(START, 0)
 _NO_RUNS: Final = b'{"active_runs":[],"pending_requests":[]}'
 MEMBERS: Final = "members"
 """The field of a team's state that comes from the live part."""
@@ -108,6 +109,7 @@ class StateReader:
         )  # the result for everybody who shares a `Sight`
         self._shown_live: WeakKeyDictionary[Sight, StateAt] = WeakKeyDictionary()  # the same for `read_live`
         self._empty = {kind: ChannelState.begin(kind, own) for kind in Kind}
+        self._empty_json = {kind: state.render() for kind, state in self._empty.items()}
         self.broken_count = 0
 
     def key_reads(self, channel: Channel, *, live_only: bool = False) -> tuple[KeyRead, ...]:
@@ -134,9 +136,8 @@ class StateReader:
         Raises:
             LogUnavailable: Redis is unreachable.
         """
-        known = self._shown_live.get(sight)
-        if known is not None:
-            return known
+        if (now := self.read_live_now(channel, sight)) is not None:
+            return now
         first = sight.answers[-READS[channel.kind] - 1] if channel.kind in RUNNING | {Kind.TEAM} else None
         position, fields = sight.look.head, b"{}"
         members: Iterable[str] = ()
@@ -158,12 +159,44 @@ class StateReader:
         Raises:
             LogUnavailable: Redis is unreachable.
         """
-        if (known := self._shown.get(sight)) is not None:
-            return known
+        if (now := self.read_from_now(channel, sight)) is not None:
+            return now
         state = self._at_head(channel, sight.look)
         if state is None or not self._live.advance(channel, sight):
             return await self.read(channel, sight.look)
         self._shown[sight] = shown = await self._show(channel, state, sight)
+        return shown
+
+    def read_from_now(self, channel: Channel, sight: Sight) -> StateAt | None:
+        """Returns the same as `read_from`; None if that takes another round trip."""
+        if sight.is_shared and (known := self._shown.get(sight)) is not None:
+            return known
+        state = self._at_head(channel, sight.look)
+        live = None if state is None else self._live.read_now(channel, sight, int(time.time() * 1000))
+        if state is None or live is None:
+            return None
+        if state is self._empty[channel.kind]:
+            shown = _joined(self._empty_json[channel.kind], live, _BEGINNING)
+        else:
+            durable, position, _ = self._durable(channel, state)
+            shown = _joined(durable, live, position)
+        if sight.is_shared:
+            self._shown[sight] = shown
+        return shown
+
+    def read_live_now(self, channel: Channel, sight: Sight) -> StateAt | None:
+        """Returns the same as `read_live`; None if that takes another round trip."""
+        if sight.is_shared and (known := self._shown_live.get(sight)) is not None:
+            return known
+        is_running = channel.kind in RUNNING
+        if is_running and int(sight.answers[-READS[channel.kind] - 1] or 0) > 0:
+            return None
+        live = self._live.read_now(channel, sight, int(time.time() * 1000))
+        if live is None:
+            return None
+        shown = _joined(_NO_RUNS if is_running else b"{}", live, sight.look.head)
+        if sight.is_shared:
+            self._shown_live[sight] = shown
         return shown
 
     def _at_head(self, channel: Channel, look: Look) -> ChannelState | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
@@ -23,7 +23,7 @@ from hub.node.presence import PresenceTracker
 from hub.node.recovery import Recovery
 from hub.node.turns import Turns
 from hub.ports import NodePort, Subscriber
-from hub.protocol.replies import FULL_SCOPE, LIVE_SCOPE, Opening, resumed, subscribed
+from hub.protocol.replies import FULL_SCOPE, LIVE_SCOPE, Opening, StateAt, resumed, subscribed
 from hub.protocol.session import SessionState
 from hub.protocol.subscription import Phase, RefusedChannel, SubscribeRequest, SubscriptionState
 from streams.channel import Channel, Kind
@@ -40,7 +40,7 @@ REPLAY_EVENTS_MAX: Final = 1_000_000
 """Maximum events that one resume may replay; more are a gap (`too_far`), since reading them would delay everybody."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Decision:
     """The answer to a request: the position to replay from (None: the head), and the gap if it cannot be resumed."""
 
@@ -54,7 +54,7 @@ class Decision:
         return self.sight.look
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Prepared:
     """A subscription that is ready but not announced to its client yet; it holds back signals.
 
@@ -76,7 +76,7 @@ def _left_of(request: SubscribeRequest, found: Prepared | BaseException) -> Subs
     if not isinstance(found, Prepared) or not found.sub.is_told:
         return request
     sub = found.sub
-    return replace(request, cursor=Cursor(sub.after, sub.seq, sub.fanout.epoch), rewind=None, re=None)
+    return request._replace(cursor=Cursor(sub.after, sub.seq, sub.fanout.epoch), rewind=None, re=None)
 
 
 class Subscriptions:
@@ -192,13 +192,15 @@ class Subscriptions:
     def _refuse(self, connection: Connection, request: SubscribeRequest, error: Exception) -> None:
         connection.refuse(self._node.as_hub_error(error), request.re, request.channel.wire)
         if isinstance(error, LogUnavailable) and connection.session.state is not SessionState.CLOSED:
-            self._owed.setdefault(connection, {})[request.channel] = replace(request, re=None)
+            self._owed.setdefault(connection, {})[request.channel] = request._replace(re=None)
 
     def _end(self, sub: Sub) -> None:
         """Ends a subscription; the last one of a channel ends its fan-out."""
         fanout = sub.fanout
         sub.end()
         fanout.leave(sub)
+        if sub.wants_presence and not fanout.wants_presence:
+            self._presence.unfollow(fanout.channel)
         self._recovery.ended(sub)
         if not fanout.subscribers and self.fanouts.get(fanout.channel) is fanout:
             fanout.close()
@@ -222,11 +224,135 @@ class Subscriptions:
             room -= wire != inbox and wire not in connection.subscriptions
             questions.append((request, wire == inbox or room >= 0))
         async with self._turns:
-            prepared = await asyncio.gather(
-                *(self._prepare(connection, request, has_room=has_room) for request, has_room in questions),
-                return_exceptions=True,
-            )
+            prepared = await self._prepare_all(connection, questions)
         await self._begin_each(connection, list(zip(group.values(), prepared, strict=True)))
+
+    async def _prepare_all(
+        self, connection: Connection, questions: Sequence[tuple[SubscribeRequest, bool]]
+    ) -> list[Prepared | BaseException]:
+        """Prepares several subscriptions in one round trip; those that need another one are prepared each in a task.
+
+        After an outage all clients come back at once, and nearly every channel needs one round trip. A task for each
+        channel would be a quarter of its price.
+        """
+        began_s, as_of = self._node.clock.monotonic(), self._node.access.change_count
+        asked = [self._ask_early(connection, request, has_room=has_room) for request, has_room in questions]
+        decided = await self._decide_all(questions, asked)
+        prepared: list[Prepared | BaseException | None] = []
+        for (request, _), decision in zip(questions, decided, strict=True):  # no await: nothing is sent in between
+            if not isinstance(decision, Decision):
+                prepared.append(decision)
+                continue
+            try:
+                prepared.append(self._prepare_now(connection, request, decision, began_s=began_s, as_of=as_of))
+            except Exception as error:
+                prepared.append(error)
+        if None in prepared:
+            await self._prepare_rest(connection, questions, prepared, decided, as_of)
+        return [one for one in prepared if one is not None]
+
+    def _ask_early(
+        self, connection: Connection, request: SubscribeRequest, *, has_room: bool
+    ) -> asyncio.Future[Sight] | HubError | None:
+        """Requests a look; None if that is not enough: for `rewind`, for a followed channel, for presence not told here yet."""
+        try:
+            self._refuse_early(connection, request, has_room=has_room)
+        except HubError as error:
+            return error
+        if request.rewind is not None or request.channel.wire in connection.subscriptions:
+            return None
+        if request.wants_presence and not self._presence.is_followed(request.channel):
+            return None
+        return self._ask(connection, request, _place_of(request))
+
+    async def _decide_all(
+        self,
+        questions: Sequence[tuple[SubscribeRequest, bool]],
+        asked: Sequence[asyncio.Future[Sight] | HubError | None],
+    ) -> list[Decision | Exception | None]:
+        """Decides by each look how its subscription starts. Errors and None stay as they are."""
+        decided: list[Decision | Exception | None] = []
+        replay = self._node.log.replay
+        try:
+            for (request, _), one in zip(questions, asked, strict=True):
+                if not isinstance(one, asyncio.Future):
+                    decided.append(one)
+                    continue
+                try:
+                    sight = await replay.completed(request.channel, _place_of(request), await one)
+                    decided.append(self._judge(request, sight))
+                except Exception as error:
+                    decided.append(error)
+        except BaseException:  # the socket has closed
+            for one in asked:
+                if isinstance(one, asyncio.Future) and not one.cancel() and not one.cancelled():
+                    one.exception()  # retrieved, so that asyncio does not report it
+            raise
+        return decided
+
+    async def _prepare_rest(
+        self,
+        connection: Connection,
+        questions: Sequence[tuple[SubscribeRequest, bool]],
+        prepared: list[Prepared | BaseException | None],
+        decided: Sequence[Decision | Exception | None],
+        as_of: int,
+    ) -> None:
+        """Fills the gaps in `prepared`. If it is cancelled, all that was prepared ends."""
+        rest = [number for number, one in enumerate(prepared) if one is None]
+        tasks = [
+            asyncio.ensure_future(
+                self._prepare(
+                    connection,
+                    questions[number][0],
+                    has_room=questions[number][1],
+                    first=(decision, as_of) if isinstance(decision := decided[number], Decision) else None,
+                )
+            )
+            for number in rest
+        ]
+        try:
+            found = await asyncio.gather(*tasks, return_exceptions=True)
+        except BaseException:
+            done = [task.result() for task in tasks if task.done() and not task.cancelled() and not task.exception()]
+            for one in (*prepared, *done):
+                if isinstance(one, Prepared):
+                    self._end(one.sub)
+            raise
+        for number, one in zip(rest, found, strict=True):
+            prepared[number] = one
+
+    def _prepare_now(
+        self, connection: Connection, request: SubscribeRequest, decision: Decision, *, began_s: float, as_of: int
+    ) -> Prepared | None:
+        """Prepares a subscription from one look, as `_prepare` does; None if that takes another round trip.
+
+        Raises:
+            HubError: 4003, 4004, 4015.
+        """
+        channel, look = request.channel, decision.look
+        fanout = self.fanouts.get(channel)
+        if fanout is not None and (fanout.epoch != look.epoch or fanout.has_told_after(look)):
+            return None
+        holds_state, state = _holds_state(connection, request), None
+        if request.wants_state and decision.gap is None:
+            states = self._node.states
+            state = (states.read_live_now if holds_state else states.read_from_now)(channel, decision.sight)
+            if state is None:
+                return None
+        elif decision.gap is not None:
+            return None
+        if fanout is None:
+            self._charge_unwritten(request, look, connection.session.principal)
+            fanout = self._fanout(channel, look)
+        sub = self._enter(connection, request, fanout)
+        try:
+            lists = self._node.access.learn(channel, decision.sight, as_of)
+            self._node.access.refuse(lists, connection.session.principal, "read")
+        except BaseException:
+            self._end(sub)
+            raise
+        return Prepared(sub, _opening(decision, state, is_live_only=holds_state), began_s, as_of)
 
     async def _begin_each(
         self, connection: Connection, prepared: Sequence[tuple[SubscribeRequest, Prepared | BaseException]]
@@ -244,13 +370,7 @@ class Subscriptions:
                 if isinstance(found, Prepared) and found.sub.phase is Phase.OPENING:
                     self._end(found.sub)
 
-    async def _prepare(self, connection: Connection, request: SubscribeRequest, *, has_room: bool) -> Prepared:
-        """Adds a subscription to the channel's fan-out and decides how it starts; an existing one of the connection is paused.
-
-        Raises:
-            HubError: 4003, 4015.
-            LogUnavailable: Redis is unreachable; the connection follows the same channels as before.
-        """
+    def _refuse_early(self, connection: Connection, request: SubscribeRequest, *, has_room: bool) -> None:
         if not connection.session.principal.grants.allows(request.channel.wire, "read"):
             raise HubError(4003, "your token does not grant `read` on this channel")
         if not has_room:
@@ -258,12 +378,37 @@ class Subscriptions:
                 4015,
                 f"a connection may follow at most {self._node.settings.max_subscriptions} channels; unsubscribe from some",
             )
+
+    async def _prepare(
+        self,
+        connection: Connection,
+        request: SubscribeRequest,
+        *,
+        has_room: bool,
+        first: tuple[Decision, int] | None = None,
+    ) -> Prepared:
+        """Adds a subscription to the channel's fan-out and decides how it starts; an existing one of the connection is paused.
+
+        Args:
+            connection: the subscriber.
+            request: its request.
+            has_room: False if the connection follows as many channels as it may.
+            first: a decision that was made just now, and the number of changed access lists before it.
+
+        Raises:
+            HubError: 4003, 4015.
+            LogUnavailable: Redis is unreachable; the connection follows the same channels as before.
+        """
+        self._refuse_early(connection, request, has_room=has_room)
         began_s = self._node.clock.monotonic()
         former = connection.subscriptions.get(request.channel.wire)
         if former is not None:
             former.rest()
         try:
-            sub, decision, as_of = await self._follow(connection, request)
+            if request.wants_presence and not self._presence.is_followed(request.channel):
+                await self._presence.follow(request.channel)
+                first = None  # made before the presence was told
+            sub, decision, as_of = await self._follow(connection, request, first)
             try:
                 lists = self._node.access.learn(request.channel, decision.sight, as_of)
                 self._node.access.refuse(lists, connection.session.principal, "read")
@@ -294,7 +439,9 @@ class Subscriptions:
         times.observe(self._node.clock.monotonic() - prepared.began_s)
         self._presence.joined(connection, request.channel)
 
-    async def _follow(self, connection: Connection, request: SubscribeRequest) -> tuple[Sub, Decision, int]:
+    async def _follow(
+        self, connection: Connection, request: SubscribeRequest, first: tuple[Decision, int] | None
+    ) -> tuple[Sub, Decision, int]:
         """Adds a subscription to the channel's fan-out, and decides how it starts, both for the same epoch of the log.
 
         The third result is the number of changed access lists when the decision's look was requested.
@@ -308,8 +455,11 @@ class Subscriptions:
         sub: Sub | None = None
         try:
             while True:
-                as_of = self._node.access.change_count
-                decision = await self._decide(connection, request)
+                if first is not None:
+                    (decision, as_of), first = first, None
+                else:
+                    as_of = self._node.access.change_count
+                    decision = await self._decide(connection, request)
                 if sub is None and request.channel not in self.fanouts:
                     self._charge_unwritten(request, decision.look, connection.session.principal)
                 fanout = sub.fanout if sub is not None else self._fanout(request.channel, decision.look)
@@ -318,14 +468,21 @@ class Subscriptions:
                 elif sub is not None:
                     return sub, decision, as_of
                 else:
-                    sub = SubscriptionState(connection, fanout, request.wants_presence)
-                    fanout.enter(sub)
+                    sub = self._enter(connection, request, fanout)
                     if not fanout.has_told_after(decision.look):
                         return sub, decision, as_of
         except BaseException:
             if sub is not None:
                 self._end(sub)
             raise
+
+    def _enter(self, connection: Connection, request: SubscribeRequest, fanout: Fanout) -> Sub:
+        """Adds a subscription to a fan-out."""
+        sub: Sub = SubscriptionState(connection, fanout, request.wants_presence)
+        fanout.enter(sub)
+        if request.wants_presence:
+            self._presence.followed(request.channel)
+        return sub
 
     def _charge_unwritten(self, request: SubscribeRequest, look: Look, principal: Principal) -> None:
         """Charges for following a channel without events, since its presence needs keys in Redis.
@@ -353,9 +510,12 @@ class Subscriptions:
     async def _decide(self, connection: Connection, request: SubscribeRequest) -> Decision:
         if request.rewind is not None:
             return await self._rewind(connection, request, request.rewind)
+        return self._judge(request, await self._sight(connection, request, _place_of(request)))
+
+    def _judge(self, request: SubscribeRequest, sight: Sight) -> Decision:
+        """Decides how a request without `rewind` starts, from a look at its cursor."""
         if request.cursor.after == LIVE:
-            return Decision(await self._look(connection, request))
-        sight = await self._look(connection, request, request.cursor.after)
+            return Decision(sight)
         look = sight.look
         verdict = limit_replay(judge(request.cursor, look), look.head, REPLAY_EVENTS_MAX)
         self._node.metrics.resumes += 1
@@ -364,22 +524,27 @@ class Subscriptions:
         self._node.metrics.gaps[verdict.reason.value] += 1
         return Decision(sight, gap=verdict)
 
-    async def _look(self, connection: Connection, request: SubscribeRequest, after: str | None = None) -> Sight:
-        """Reads everything that the answer needs in one round trip."""
+    def _ask(self, connection: Connection, request: SubscribeRequest, after: str | None) -> asyncio.Future[Sight]:
+        """Requests everything that the answer needs in one round trip."""
         channel = request.channel
         reads = self._node.access.key_reads(channel)
         if request.wants_state:
             reads += self._node.states.key_reads(channel, live_only=_holds_state(connection, request))
-        return await self._node.log.replay.sight(channel, after, reads)
+        return self._node.log.replay.ask(channel, after, reads)
+
+    async def _sight(self, connection: Connection, request: SubscribeRequest, after: str | None) -> Sight:
+        """Reads everything that the answer needs in one round trip."""
+        sight = await self._ask(connection, request, after)
+        return await self._node.log.replay.completed(request.channel, after, sight)
 
     async def _rewind(self, connection: Connection, request: SubscribeRequest, count: int) -> Decision:
         if not count:
-            sight = await self._look(connection, request)
+            sight = await self._sight(connection, request, None)
             return Decision(sight, sight.look.head)
         place, left = Position("+", 0), count + 1
         while left and (page := await self._node.log.replay.page_back(request.channel, place.id, left)):
             place, left = Position(page[-1].id.decode(), page[-1].seq), left - len(page)
-        sight = await self._look(connection, request)
+        sight = await self._sight(connection, request, None)
         return Decision(sight, sight.look.floor if left else place)
 
     async def _open(
@@ -397,9 +562,7 @@ class Subscriptions:
             elif request.wants_state or decision.gap:
                 state = await self._node.states.read(request.channel, look)
             if fanout.move_count == moves:
-                head = max(look.head, state.position, key=lambda p: p.seq) if state else look.head
-                json, scope = (state.json, LIVE_SCOPE if is_live_only else FULL_SCOPE) if state else (None, FULL_SCOPE)
-                return Opening(look, decision.start or head, head, decision.gap, json, scope)
+                return _opening(decision, state, is_live_only=is_live_only)
             decision = await self._decide(
                 connection, request
             )  # the log broke off meanwhile: the decision was about another epoch
@@ -428,6 +591,21 @@ class Subscriptions:
                 connection.send(resumed(request.channel, opening))
             sub.follow()
         await self._recovery.read_on(sub)
+
+
+def _place_of(request: SubscribeRequest) -> str | None:
+    """Returns the id around which the request needs a look at the log; None if it wants future events only."""
+    return None if request.cursor.after == LIVE else request.cursor.after
+
+
+def _opening(decision: Decision, state: StateAt | None, *, is_live_only: bool) -> Opening:
+    head, gap = decision.look.head, decision.gap
+    if state is None:
+        return Opening(decision.look, decision.start or head, head, gap, None)
+    if state.position.seq > head.seq:
+        head = state.position
+    scope = LIVE_SCOPE if is_live_only else FULL_SCOPE
+    return Opening(decision.look, decision.start or head, head, gap, state.json, scope)
 
 
 def _holds_state(connection: Connection, request: SubscribeRequest) -> bool:

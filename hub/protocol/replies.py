@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from json.encoder import encode_basestring as _quoted  # encodes a string as json.dumps does with ensure_ascii=False
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from hub.errors import ErrorDetail, HubError
 from hub.protocol.commands import Append, Command, Reply
@@ -158,15 +158,14 @@ LIVE_SCOPE: Final = "live"
 """Values of `state_scope` in `channel.subscribed`, sent to clients that announced `live_state`."""
 
 
-@dataclass(frozen=True, slots=True)
-class StateAt:
+class StateAt(NamedTuple):
     """A channel's state as JSON. Its durable part is as of exactly `position`."""
 
     json: bytes
     position: Position
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Opening:
     """The start of a subscription: the position to replay from, the fence (the last event to replay), and a gap.
 
@@ -191,22 +190,27 @@ class Opening:
 def subscribed(channel: Channel, opening: Opening, re: str | None, *, tells_scope: bool = False) -> bytes:
     """Builds `channel.subscribed`. The state is already JSON and inserted as bytes."""
     look = opening.look
-    fields = to_json(
-        {
-            "epoch": look.epoch,
-            "head": opening.head._asdict(),
-            "floor": look.floor._asdict(),
-            "recovered": opening.gap is None,
-            "replay": opening.count,
-            "gap": gap_json(opening.gap),
-            "state_at": opening.head.seq,
-        }
+    head, floor, gap = opening.head, look.floor, opening.gap
+    scope = b',"state_scope":"%b"' % opening.scope.encode() if tells_scope and opening.state is not None else b""
+    state = b',"state":%b' % opening.state if opening.state is not None else b""
+    return (
+        b'{"type":"channel.subscribed"%b,"channel":"%b","payload":{"epoch":"%b","head":{"id":"%b","seq":%d},'
+        b'"floor":{"id":"%b","seq":%d},"recovered":%b,"replay":%d,"gap":%b,"state_at":%d%b%b}}'
+    ) % (
+        f',"re":"{re}"'.encode() if re else b"",
+        channel.wire.encode(),
+        look.epoch.encode(),
+        head.id.encode(),
+        head.seq,
+        floor.id.encode(),
+        floor.seq,
+        _BOOL[gap is None],
+        opening.count,
+        b"null" if gap is None else to_json(gap_json(gap)),
+        head.seq,
+        scope,
+        state,
     )
-    if opening.state is not None and tells_scope:
-        fields = b'%b,"state_scope":"%b"}' % (fields[:-1], opening.scope.encode())
-    if opening.state is not None:
-        fields = b'%b,"state":%b}' % (fields[:-1], opening.state)
-    return reply("channel.subscribed", re, channel.wire, fields)
 
 
 def resumed(channel: Channel, opening: Opening) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from hub.errors import HubError
 from streams.channel import Channel
@@ -19,8 +19,7 @@ C = TypeVar("C")
 F = TypeVar("F")
 
 
-@dataclass(frozen=True, slots=True)
-class SubscribeRequest:
+class SubscribeRequest(NamedTuple):
     """The request for one channel. `re` is None for channels of the handshake."""
 
     channel: Channel

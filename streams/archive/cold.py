@@ -12,7 +12,6 @@ from bisect import bisect_left, bisect_right
 from collections import OrderedDict, deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from streams.archive.manifest import ArchiveMark, ArchiveSegment, Manifest
@@ -249,7 +248,7 @@ async def look_over(cold: ColdReader, channel: Channel, after: str | None, look:
         else:
             previous, oldest = await cold.around(ArchivePlace(channel, look.epoch, mark), after)
             following = oldest or following
-    return replace(look, floor=mark.removed, prev=previous, next=following)
+    return look._replace(floor=mark.removed, prev=previous, next=following)
 
 
 def is_before(bound: str, event_id: str) -> bool:

@@ -33,6 +33,8 @@ LISTED_MAX: Final = 200
 """Maximum number of people listed in a snapshot; for a larger channel only their number is given."""
 
 
+FOLLOWED_S: Final = 900
+"""Time for which presence is told after somebody began to follow it, or said so again; as long as a live lane is kept."""
 VISIT_S: Final = 300
 """Maximum time for which a member's status is kept without a connected device."""
 
@@ -113,6 +115,23 @@ class PresenceStore:
         if failure is not None:
             raise failure
 
+    async def follow(self, channels: Iterable[Channel]) -> None:
+        """Have joins, leaves and statuses in these channels told for `FOLLOWED_S` from now on.
+
+        Raises:
+            LogUnavailable: a server is unreachable.
+        """
+        now_ms = self._log.now_ms()
+        by_partition: dict[int, list[str | int]] = {}
+        for channel in channels:
+            members = by_partition.setdefault(self._keys.of(channel).partition, [])
+            members += (now_ms + FOLLOWED_S * 1000, channel.path)
+        for partition, members in by_partition.items():
+            key, calls = self._keys.presence_followed(partition), self._log.calls_in(partition)
+            await calls.pipeline(
+                [("ZADD", key, *members), ("ZREMRANGEBYSCORE", key, 0, now_ms), ("EXPIRE", key, FOLLOWED_S)]
+            )
+
     async def told(self, node: str, partition: int) -> dict[tuple[str, Channel], str]:
         """The devices that a node has reported in a partition: (device, channel) → user."""
         found: dict[tuple[str, Channel], str] = {}
@@ -132,6 +151,7 @@ class PresenceStore:
             self._keys.node(partition, node),
             self._keys.nodes(partition),
             self._keys.status_ends(partition),
+            self._keys.presence_followed(partition),
         ]
         kept = self._limits
         prefix_bytes = len(self._keys.prefix(partition))

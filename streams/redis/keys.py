@@ -181,6 +181,10 @@ class Keys:
         """The sorted set of the members' statuses in a partition that have an end, by that end."""
         return f"{self._prefixes[partition]}status-ends".encode()
 
+    def presence_followed(self, partition: int) -> bytes:
+        """The sorted set of the channels in a partition whose presence is followed, by the end of that."""
+        return f"{self._prefixes[partition]}presence-followed".encode()
+
     def people(self, channel: Channel) -> bytes:
         """The hash of the people in a channel: user → devices and status."""
         return self.of(channel).stream + b":people"

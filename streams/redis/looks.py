@@ -1,7 +1,7 @@
 """Looks: consistent reads of a channel's head, floor and epoch, together with any records beside its log.
 
-The looks requested in one tick share a script call per partition, and equal ones for a channel are merged: a thousand sockets
-that reconnect at once cost a few round trips, not thousands.
+A partition has one script call under way. The looks requested meanwhile share the next one, and equal ones for a channel are
+merged: a thousand sockets that reconnect at once cost a few round trips, not thousands, and a lone look waits for nobody.
 """
 
 from __future__ import annotations
@@ -37,25 +37,30 @@ class KeyRead(NamedTuple):
     args: tuple[Argument, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Sight:
     """The result of reading a channel at one moment: the look at its log, and the replies to `reads`, in their order.
 
-    All callers that request the same in one tick get the same object.
+    All callers that request the same at one time get the same object.
+
+    Attributes:
+        is_shared: true if there is more than one caller.
     """
 
     look: Look
     reads: tuple[KeyRead, ...]
     answers: list[Reply]
+    is_shared: bool = False
+
+
+_Waiters = list[asyncio.Future[Sight]]
 
 
 class _Wanted(NamedTuple):
     channel: Channel
     after: str | None
     reads: tuple[KeyRead, ...]
-
-
-_Waiters = list[asyncio.Future[Sight]]
+    waiters: _Waiters
 
 
 class Looks:
@@ -82,16 +87,13 @@ class Looks:
         self._life_of = life_of
         self._new_epoch = new_epoch
         self._limits = limits
-        self._wanted: dict[int, dict[_Wanted, _Waiters]] = {}
-        self._calls: set[asyncio.Task[None]] = set()
+        self._wanted: dict[int, dict[Channel, list[_Wanted]]] = {}
+        self._under_way: dict[int, asyncio.Task[None]] = {}
 
-    async def sight(self, channel: Channel, after: str | None = None, reads: tuple[KeyRead, ...] = ()) -> Sight:
-        """Read head, floor, epoch, the events around `after`, and the keys of `reads`, all at one moment.
+    def ask(self, channel: Channel, after: str | None = None, reads: tuple[KeyRead, ...] = ()) -> asyncio.Future[Sight]:
+        """Request head, floor, epoch, the events around `after`, and the keys of `reads`, all at one moment.
 
-        A channel that was never written to gets no key.
-
-        Raises:
-            LogUnavailable: Redis is unreachable.
+        A channel that was never written to gets no key. The future raises LogUnavailable if Redis is unreachable.
         """
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[Sight] = loop.create_future()
@@ -99,40 +101,53 @@ class Looks:
         wanted = self._wanted.get(partition)
         if wanted is None:
             wanted = self._wanted[partition] = {}
-            loop.call_soon(self._ask, partition)
-        wanted.setdefault(_Wanted(channel, after, reads), []).append(waiter)
-        return await waiter
+            if partition not in self._under_way:
+                loop.call_soon(self._begin, partition)
+        several = wanted.setdefault(channel, [])
+        for one in several:
+            if one.after == after and one.reads == reads:
+                one.waiters.append(waiter)
+                return waiter
+        several.append(_Wanted(channel, after, reads, [waiter]))
+        return waiter
 
-    def _ask(self, partition: int) -> None:
-        wanted = list(self._wanted.pop(partition).items())
-        for start in range(0, len(wanted), AT_ONCE):
-            call = asyncio.create_task(self._call(partition, wanted[start : start + AT_ONCE]))
-            self._calls.add(call)
-            call.add_done_callback(self._calls.discard)
+    def _begin(self, partition: int) -> None:
+        if partition not in self._under_way and partition in self._wanted:
+            self._under_way[partition] = asyncio.create_task(self._call_all(partition))
 
-    async def _call(self, partition: int, several: list[tuple[_Wanted, _Waiters]]) -> None:
+    async def _call_all(self, partition: int) -> None:
+        """Make calls until nothing is wanted."""
         try:
-            sights = await self._look(partition, [wanted for wanted, _ in several])
+            while (by_channel := self._wanted.pop(partition, None)) is not None:
+                wanted = [one for several in by_channel.values() for one in several]
+                for start in range(0, len(wanted), AT_ONCE):
+                    await self._call(partition, wanted[start : start + AT_ONCE])
+        finally:
+            del self._under_way[partition]
+
+    async def _call(self, partition: int, several: list[_Wanted]) -> None:
+        try:
+            sights = await self._look(partition, several)
         except CommandRefused as error:
             if len(several) > 1:  # an invalid key of one of them must not fail the others
                 for one in several:
                     await self._call(partition, [one])
                 return
-            _fail(several[0][1], error)
+            _fail(several[0].waiters, error)
             return
         except Exception as error:  # raised by the calls that wait for it
-            for _, waiters in several:
-                _fail(waiters, error)
+            for wanted in several:
+                _fail(wanted.waiters, error)
             return
-        for (_, waiters), sight in zip(several, sights, strict=True):
-            for waiter in waiters:
+        for wanted, sight in zip(several, sights, strict=True):
+            for waiter in wanted.waiters:
                 if not waiter.done():
                     waiter.set_result(sight)
 
     async def _look(self, partition: int, several: list[_Wanted]) -> list[Sight]:
         keys: list[bytes] = [self._keys.bell(partition)]
         args: list[Argument] = [self._new_epoch(), self._limits.bell_entries, self._life_of(partition)]
-        for channel, after, reads in several:
+        for channel, after, reads, _ in several:
             names = self._keys.of(channel)
             keys += (
                 names.stream,
@@ -145,7 +160,7 @@ class Looks:
                 keys.append(read.key)
                 args += (read.command, len(read.args), *read.args)
         replies = await self._calls_in(partition).run(LOOK, keys, *args)
-        return [_read(raw, wanted.reads) for raw, wanted in zip(replies, several, strict=True)]
+        return [_read(raw, wanted) for raw, wanted in zip(replies, several, strict=True)]
 
 
 def _fail(waiters: _Waiters, error: Exception) -> None:
@@ -154,10 +169,10 @@ def _fail(waiters: _Waiters, error: Exception) -> None:
             waiter.set_exception(error)
 
 
-def _read(raw: list[Reply], reads: tuple[KeyRead, ...]) -> Sight:
+def _read(raw: list[Reply], wanted: _Wanted) -> Sight:
     epoch, head, floor = raw[0].decode(), _position(raw[1], raw[2]), _position(raw[3], raw[4])
     look = Look(epoch, head, floor, _maybe(raw[5], raw[6]), _maybe(raw[7], raw[8]), raw[9].decode(), raw[10].decode())
-    return Sight(look, reads, raw[_LOOK_FIELDS:])
+    return Sight(look, wanted.reads, raw[_LOOK_FIELDS:], len(wanted.waiters) > 1)
 
 
 def _position(event_id: bytes, seq: bytes) -> Position:

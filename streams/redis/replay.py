@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -88,7 +89,14 @@ class Replay:
 
     async def sight(self, channel: Channel, after: str | None, reads: tuple[KeyRead, ...] = ()) -> Sight:
         """Read the same as `look`, and keys beside the log at the same moment."""
-        sight = await self._looks.sight(channel, after, reads)
+        return await self.completed(channel, after, await self.ask(channel, after, reads))
+
+    def ask(self, channel: Channel, after: str | None, reads: tuple[KeyRead, ...]) -> asyncio.Future[Sight]:
+        """Request what `sight` reads; `completed` adds what the archive has. What is requested together is read together."""
+        return self._looks.ask(channel, after, reads)
+
+    async def completed(self, channel: Channel, after: str | None, sight: Sight) -> Sight:
+        """Add to a sight what the archive has: events that Redis no longer keeps."""
         if self._cold is None or not sight.look.archive or not sight.look.floor.seq:
             return sight
         return Sight(await look_over(self._cold, channel, after, sight.look), sight.reads, sight.answers)

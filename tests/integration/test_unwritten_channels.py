@@ -26,15 +26,33 @@ async def test_a_channel_nobody_wrote_leaves_no_key_behind(own_redis: RedisServe
     async with running_node(own_redis.url) as node, client(node.ws_url, token("a", "acme")) as a:
         await a.subscribe(f"{kind}:other")
         await until(lambda: any(key.endswith(":people") for key in keys_in(own_redis.url)))
-        before = {key for key in keys_in(own_redis.url) if not key.endswith(":bell")}
+        before = {key for key in keys_in(own_redis.url) if not key.endswith((":bell", ":presence-followed"))}
         for name in names:
             await a.subscribe(name, after="0", presence=True)
         await until(lambda: sum(key.endswith(":people") for key in keys_in(own_redis.url)) == 101)
         await a.answer("channel.unsubscribe", {"channels": names})
         await until(lambda: sum(key.endswith(":people") for key in keys_in(own_redis.url)) == 1)
-        left = {key for key in keys_in(own_redis.url) if not key.endswith(":bell")}
+        left = {key for key in keys_in(own_redis.url) if not key.endswith((":bell", ":presence-followed"))}
 
     assert left - before == set()
+
+
+async def test_a_lane_begins_only_where_presence_is_followed(own_redis: RedisServer) -> None:
+    """Joins in a channel are written to its live lane for those who asked for presence, on whichever node; else nowhere."""
+    async with running_node(own_redis.url) as one, running_node(own_redis.url) as two:
+        async with client(one.ws_url, token("a", "acme")) as a, client(two.ws_url, token("b", "acme")) as b:
+            await a.subscribe("conversation:quiet")
+            await a.subscribe("conversation:watched", presence=True)
+            await b.subscribe("conversation:quiet")
+            await b.subscribe("conversation:watched")
+            while (await a.expect("channel.presence"))["payload"]["user"] != "b":
+                pass
+            await until(lambda: sum(key.endswith(":people") for key in keys_in(own_redis.url)) == 2)
+            lanes = [key for key in keys_in(own_redis.url) if key.endswith(":live")]
+            ends = [await one.hub.log.redis.ttl(key) for key in keys_in(own_redis.url) if "presence-followed" in key]
+
+    assert [lane.rpartition("conversation:")[2] for lane in lanes] == ["watched:live"]
+    assert 0 < max(ends) <= 900
 
 
 async def test_what_passes_in_a_made_up_channel_ends_by_itself(own_redis: RedisServer) -> None:

@@ -4,6 +4,7 @@
 -- KEYS[2]  hash of the node: "<device> <channel path>" -> user; what is undone when the node dies
 -- KEYS[3]  set of the nodes that have devices in the partition
 -- KEYS[4]  sorted set of the statuses that have an end: "<channel path> <user>" by that end, in ms since 1970
+-- KEYS[5]  sorted set of the channels whose presence somebody follows: path by the end of that, in ms since 1970
 -- then 4 per operation: hash of people ("<devices> <status>" by user) · hash of devices ("<user> <client>" by device; in documents
 --   also the number of devices by "<user> <client>") · the channel's live lane · hash of the statuses that a team's members gave
 -- ARGV[1]  length of a live lane, entries (approximate)     ARGV[2]  length of the bell     ARGV[3]  bytes of "hub:{pNN}:"
@@ -21,6 +22,8 @@
 -- A member's status goes with the last device, a cursor with the last device of its client. Who is invisible is told as gone.
 -- When a status is over, the member is told as online again, and one who was invisible as joined.
 -- When the last device of a channel leaves, nobody is there to be told, and the live lane goes with it.
+-- Presence is told where somebody follows it, and where the live lane is there anyway: a lane would cost 4 KB for each
+-- channel that is only subscribed to.
 -- Reply: number of live entries written.
 local rung, paths, written = {}, {}, 0
 local time = redis.call('TIME')
@@ -37,7 +40,18 @@ local function write(live, type, user, data)
   end
 end
 
+local is_told = {}
+
+local function wants_presence(live)
+  if is_told[live] == nil then
+    local ends = redis.call('ZSCORE', KEYS[5], string.sub(live, tonumber(ARGV[3]) + 1, -6))
+    is_told[live] = (ends and tonumber(ends) > now_ms) or redis.call('EXISTS', live) == 1
+  end
+  return is_told[live]
+end
+
 local function tell(live, user, status, devices)
+  if not wants_presence(live) then return end
   write(live, 'channel.presence', user, '{"user":"' .. user .. '","status":"' .. status .. '","devices":' .. devices .. '}')
 end
 
@@ -185,7 +199,7 @@ local function visit(at, user, value, path)
 end
 
 for number = 0, (#ARGV - 6) / 5 - 1 do
-  local at, arg = 5 + number * 4, 7 + number * 5
+  local at, arg = 6 + number * 4, 7 + number * 5
   local operation, device, user, value, path = ARGV[arg], ARGV[arg + 1], ARGV[arg + 2], ARGV[arg + 3], ARGV[arg + 4]
   if operation == 'join' then
     join(at, device, user, value, path)

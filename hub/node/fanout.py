@@ -127,7 +127,9 @@ class Fanout:
         self.settings_count = 0
         self.move_count = 0
         self.subscribers: set[Sub] = set()
-        self._held: deque[tuple[int, bytes]] = deque()
+        self._held: deque[tuple[int, bytes]] | None = (
+            None  # an empty one takes 760 bytes, in each channel that is followed
+        )
         self._held_bytes = 0
         self._presence_count = 0
         self._tail = tail
@@ -170,7 +172,7 @@ class Fanout:
         self.move_count += 1
         self.epoch = look.epoch
         self.default_agent = None
-        self._held.clear()
+        self._held = None
         self._held_bytes = 0
         self._tail.move(self.watched, look.head, look.live_id)
 
@@ -183,7 +185,7 @@ class Fanout:
         oldest = self._held[0][0] if self._held else self.position.seq + 1
         if not sub.can_join(self.position.seq, oldest):
             return False
-        rest = [wire for seq, wire in self._held if seq > sub.seq]
+        rest = [wire for seq, wire in self._held or () if seq > sub.seq]
         if rest:
             sub.connection.push(self.encode(rest, sub.connection.encoding))
             self._metrics.events_out += len(rest)
@@ -275,7 +277,8 @@ class Fanout:
 
     def _hold(self, first_seq: int, wires: list[bytes]) -> None:
         """Adds events to the cache, and drops the oldest beyond its limits."""
-        held = self._held
+        if (held := self._held) is None:
+            held = self._held = deque()
         held.extend(enumerate(wires, first_seq))
         self._held_bytes += sum(map(len, wires))
         while len(held) > HELD_EVENTS_MAX or (self._held_bytes > HELD_BYTES_MAX and len(held) > HELD_EVENTS_MIN):

@@ -2,12 +2,14 @@
 
 import { ChatStore } from "./chat_store.js";
 import { ChatView } from "./chat_view.js";
+import { pictureOf } from "./picture.js";
 
 /** @typedef {import("../client_js/hub.js").HubClient} HubClient */
 /** @typedef {import("./chat_store.js").Draft} Draft */
 /** @typedef {import("./chat_messages.js").Message} Message */
 
 const TICK_MS = 1_000; // typing ends by time, without an event
+const READ_EVERY_MS = 1_000; // at most two read marks a second are taken
 
 /** A channel that is shown as a conversation. */
 export class Chat {
@@ -18,14 +20,20 @@ export class Chat {
   #store;
   #isScheduled = false;
   #isAsking = false;
+  #steerable;
+  #readId = "";
+  #readAt = -READ_EVERY_MS;
+  #mayMark = true;
   #timer;
 
   /** @param {HubClient} hub @param {string} channel @param {string} user @param {import("./chat_view.js").Parts} parts
-   *  @param {(error: Error) => void} tell shows a refusal @param {() => string|null} agentNow returns the selected agent */
-  constructor(hub, channel, user, parts, tell, agentNow) {
+   *  @param {(error: Error) => void} tell shows a refusal @param {() => string|null} agentNow returns the selected agent
+   *  @param {(run: import("./chat_store.js").Run|null) => void} steerable told of the run that a text may steer */
+  constructor(hub, channel, user, parts, tell, agentNow, steerable) {
     this.#hub = hub;
     this.#channel = channel;
     this.#tell = tell;
+    this.#steerable = steerable;
     this.#store = new ChatStore(user);
     const react = (/** @type {Message} */ message, /** @type {string} */ reaction) => {
       const op = message.reactions.get(reaction)?.includes(user) ? "remove" : "add";
@@ -39,6 +47,7 @@ export class Chat {
       remove: (message) => this.#do("chat.delete", { message_id: message.id }),
       choose: (message) => this.#do("chat.branch", { leaf_id: this.#store.messages.leafBelow(message.id) }),
       download: (fileId) => this.#download(fileId),
+      picture: (fileId, name) => this.#picture(fileId, name),
       retry: (draft) => this.#post(draft),
       discard: (draft) => [this.#store.discard(draft.id), this.#schedule()],
     }, (run) => this.#do("chat.cancel", { run_id: run })); // prettier-ignore
@@ -61,6 +70,11 @@ export class Chat {
   /** @param {string} text @param {string|null} agent @param {any[]} parts */
   send(text, agent, parts) {
     this.#write({ text, agent, parts });
+  }
+
+  /** Send a text to a run in progress. @param {string} run @param {string} text */
+  steer(run, text) {
+    this.#do("agent.steer", { run_id: run, text });
   }
 
   /** @param {boolean} isTyping */
@@ -121,6 +135,31 @@ export class Chat {
     }
   }
 
+  /** @param {string} fileId @param {string} name */
+  async #picture(fileId, name) {
+    try {
+      const { payload } = await this.#hub.command("file.url", this.#channel, { file_id: fileId });
+      if (new URL(payload.url).origin !== location.origin) return null; // the page may load from the hub alone
+      return await pictureOf(await (await fetch(payload.url)).blob(), name);
+    } catch {
+      return null; // the bubble says so
+    }
+  }
+
+  /** Tell the others how far this user has read: to the newest event, while it is in view. */
+  async #markRead() {
+    const { lastId, isReplaying } = this.#store;
+    const isSeen = this.#view.isNewestSeen && document.visibilityState === "visible" && this.#hub.state === "ready";
+    if (!lastId || lastId === this.#readId || isReplaying || !isSeen || !this.#mayMark) return;
+    if (performance.now() - this.#readAt < READ_EVERY_MS) return; // the next tick does it
+    [this.#readId, this.#readAt] = [lastId, performance.now()];
+    try {
+      await this.#hub.command("channel.read", this.#channel, { up_to: lastId });
+    } catch (refused) {
+      if (/** @type {any} */ (refused).code === 4003) this.#mayMark = false; // a token that only reads leaves no marks
+    }
+  }
+
   /** Request the state, once, because a part of an answer is missing. */
   async #catchUp() {
     if (this.#isAsking || this.#hub.state !== "ready") return;
@@ -142,6 +181,8 @@ export class Chat {
     requestAnimationFrame(() => {
       this.#isScheduled = false;
       this.#view.draw(this.#store, Date.now());
+      this.#steerable(this.#store.activeRuns().find(({ state }) => state === "running") ?? null);
+      void this.#markRead();
     });
   }
 }

@@ -8,8 +8,12 @@ import { ToolCard } from "./tool_card.js";
 /** @typedef {import("./chat_messages.js").Message} Message */
 /** @typedef {{answer(request: any, response: object): Promise<unknown>, regenerate(message: Message): void, edit(message: Message, text: string, isAgain: boolean): void,
  *    remove(message: Message): void, react(message: Message, reaction: string): void, choose(message: Message): void, download(fileId: string): void,
+ *    picture(fileId: string, name: string): Promise<HTMLElement|null>,
  *    retry(draft: Draft): void, discard(draft: Draft): void}} Deeds The actions of the message's buttons. */
 
+const IMAGES = new Set(["image/png", "image/jpeg", "image/gif", "image/webp"]);
+const IMAGE_BYTES_MAX = 10 * 1024 ** 2; // larger ones are only downloaded
+const NAMES_MAX = 5;
 const REACTIONS = ["👍", "❤️", "😄", "🎉", "👀"];
 
 /** The element of a message, built once and then updated. */
@@ -23,6 +27,7 @@ export class Bubble {
   #extras = document.createElement("div");
   #cards = document.createElement("div");
   #reactions = document.createElement("div");
+  #readers = textElement("p", "note readers", "");
   #actions = document.createElement("div");
   /** @type {HTMLFormElement|null} */ #editor = null;
   /** @type {Map<string, ToolCard>} */ #tools = new Map();
@@ -47,7 +52,7 @@ export class Bubble {
     head.className = "head";
     head.append(this.#name, this.#time, this.#actions);
     this.#body.append(this.#reasoning, this.#text, this.#extras);
-    this.element.append(head, this.#body, this.#cards, this.#reactions);
+    this.element.append(head, this.#body, this.#cards, this.#reactions, this.#readers);
   }
 
   /** @param {Shown} shown @param {Map<string, {name: string, size: number|null, mime: string}>} files */
@@ -61,6 +66,7 @@ export class Bubble {
     this.#showExtras(shown, files);
     this.#showCards(shown);
     this.#showReactions(message);
+    showText(this.#readers, shown.readers.length ? `Read by ${namesText(shown.readers)}` : "");
     this.#showActions(shown);
   }
 
@@ -78,13 +84,14 @@ export class Bubble {
   }
 
   /** Files, outputs, errors and marks. @param {Shown} shown @param {Map<string, any>} files */
-  #showExtras({ message, outputs }, files) {
+  #showExtras({ message, outputs, steers }, files) {
     const parts = message.parts.filter((part) => part.type !== "tool_call" && part.type !== "mention");
-    const key = JSON.stringify([parts, outputs, message.error, message.revision, message.finish, parts.map((part) => files.get(part.file_id))]);
+    const key = JSON.stringify([parts, outputs, steers, message.error, message.revision, message.finish, parts.map((part) => files.get(part.file_id))]);
     if (key === this.#extrasShown) return;
     this.#extrasShown = key;
     const made = parts.map((part) => (part.type === "file" ? this.#file(part, files.get(part.file_id)) : valueCard(part.title ?? part.name ?? part.mime ?? part.type, part.value ?? part.text ?? part.url ?? part.quote)));
     for (const output of outputs) made.push(output.ref ? this.#file({ file_id: output.ref, name: output.name }, files.get(output.ref)) : valueCard(output.name ?? output.kind, output.value?.text ?? output.value));
+    for (const { by, text, status } of steers) made.push(textElement("p", "note steer", `${by} steered: ${text} (${status})`));
     if (message.error) made.push(textElement("p", "note bad", message.error));
     if (message.finish === "cancelled") made.push(textElement("p", "note", "stopped"));
     if (message.finish === "length") made.push(textElement("p", "note", "cut off: the answer was too long"));
@@ -98,7 +105,15 @@ export class Bubble {
     const made = button("file", "", () => this.#deeds.download(part.file_id));
     made.append(textElement("span", "file-name", name), textElement("span", "note", known?.size == null ? "" : sizeText(known.size)));
     made.title = "Download";
-    return made;
+    if (!IMAGES.has(known?.mime ?? "") || (known?.size ?? Infinity) > IMAGE_BYTES_MAX) return made;
+    const both = document.createElement("div");
+    const show = button("quiet", "Show", async () => {
+      show.disabled = true;
+      const picture = await this.#deeds.picture(part.file_id, name);
+      show.replaceWith(picture ?? textElement("span", "note", "It cannot be shown here. Download it."));
+    }, `show ${name}`); // prettier-ignore
+    both.append(made, show);
+    return both;
   }
 
   /** @param {Shown} shown */
@@ -213,6 +228,9 @@ export class Bubble {
     area.focus();
   }
 }
+
+/** @param {string[]} names */
+const namesText = (names) => names.slice(0, NAMES_MAX).join(", ") + (names.length > NAMES_MAX ? ` and ${names.length - NAMES_MAX} others` : "");
 
 /** An own message that is not stored yet. @param {Draft} draft @param {Deeds} deeds @param {string} user @returns {HTMLElement} */
 export function draftElement(draft, deeds, user) {

@@ -1,11 +1,12 @@
 /** The input field: Enter sends, Shift+Enter starts a new line; files by button, drop or paste; addressed to an agent or to everybody. @module chat_composer */
 
+import { pictureOf } from "./picture.js";
 import { button, showText, sizeText, textElement } from "./safe_text.js";
 
-/** @typedef {{form: HTMLFormElement, text: HTMLTextAreaElement, send: HTMLButtonElement, agent: HTMLSelectElement, files: HTMLElement, attach: HTMLElement,
+/** @typedef {{form: HTMLFormElement, text: HTMLTextAreaElement, send: HTMLButtonElement, steer: HTMLButtonElement, agent: HTMLSelectElement, files: HTMLElement, attach: HTMLElement,
  *    picker: HTMLInputElement, drop: HTMLElement}} Parts */
 /** @typedef {{name: string, id: string|null, element: HTMLElement, stop: AbortController}} Attachment `id` is null until it is uploaded */
-/** @typedef {{send(text: string, agent: string|null, parts: any[]): void, typing(isTyping: boolean): void,
+/** @typedef {{send(text: string, agent: string|null, parts: any[]): void, steer(run: string, text: string): void, typing(isTyping: boolean): void,
  *    upload(file: File, told: (sent: number, total: number) => void, signal: AbortSignal): Promise<string>}} Deeds */
 
 const AGENT_KEY = "hub.console.agent";
@@ -19,11 +20,13 @@ export class Composer {
   /** @type {Attachment[]} */ #attachments = [];
   #typedAt = 0;
   #isTyping = false;
+  /** @type {string|null} */ #run = null;
 
   /** @param {Parts} parts */
   constructor(parts) {
     this.#parts = parts;
-    const { form, text, agent, attach, picker, drop } = parts;
+    const { form, text, agent, attach, picker, drop, steer } = parts;
+    steer.addEventListener("click", () => this.#steer());
     form.addEventListener("submit", (event) => [event.preventDefault(), this.#send()]);
     text.addEventListener("keydown", (event) => {
       if (event.key === "Escape") text.blur();
@@ -60,9 +63,29 @@ export class Composer {
       option.title = description;
       return option;
     });
-    agent.replaceChildren(new Option("Everybody, no agent", ""), ...options);
+    agent.replaceChildren(new Option("Everybody", ""), ...options);
     agent.value = agents.some(({ name }) => name === wanted) ? wanted : "";
     this.#showPlaceholder();
+  }
+
+  /** Offer to send the text to a run in progress. @param {{run: string, agent: string}|null} run */
+  steerable(run) {
+    const { steer, text } = this.#parts;
+    if ((run?.run ?? null) === this.#run) return;
+    this.#run = run?.run ?? null;
+    if (!run && document.activeElement === steer) text.focus();
+    steer.hidden = run === null;
+    steer.setAttribute("aria-label", run ? `steer ${run.agent}` : "steer");
+    steer.title = run ? `Send this to ${run.agent} while it works` : "";
+  }
+
+  #steer() {
+    const { text } = this.#parts;
+    if (!text.value.trim() || this.#run === null) return text.focus();
+    this.#deeds?.steer(this.#run, text.value);
+    text.value = "";
+    this.#stopTyping();
+    text.focus();
   }
 
   #showPlaceholder() {
@@ -113,6 +136,7 @@ export class Composer {
     /** @type {Attachment} */ const attachment = { name: file.name, id: null, element, stop };
     element.append(textElement("span", "file-name", file.name), bar, note, button("quiet", "×", () => this.#drop(attachment), `remove ${file.name}`));
     this.#attachments.push(attachment);
+    if (file.type.startsWith("image/")) pictureOf(file, file.name).then((picture) => picture && element.prepend(picture), () => {}); // without a preview it is a file like others
     this.#showFiles();
     try {
       attachment.id = await deeds.upload(file, (sent) => (bar.value = sent), stop.signal);

@@ -7,7 +7,7 @@
  */
 
 import { AnswerText } from "../hub.js";
-import { ChatMessages } from "./chat_messages.js";
+import { ChatMessages, timeOf } from "./chat_messages.js";
 
 /** @typedef {import("../client_js/hub.js").HubEvent} HubEvent */
 /** @typedef {import("../client_js/hub.js").Item} Item */
@@ -18,8 +18,9 @@ import { ChatMessages } from "./chat_messages.js";
  *    progress: number|null, total: number|null, note: string, output: any}} Tool */
 /** @typedef {any} Request the payload of a `tool.call.request`, with `resolution` and `by` once it is closed */
 /** @typedef {{run: string, agent: string, state: string}} Run */
+/** @typedef {{id: string, run: string, by: string, text: string, status: string}} Steer A text sent to a run in progress; `status` is that of its `message.status`. */
 /** @typedef {{message: Message, text: string, reasoning: string, isOpen: boolean, tools: Tool[], requests: Request[], outputs: any[],
- *    place: number, others: Message[]}} Shown */
+ *    steers: Steer[], readers: string[], place: number, others: Message[]}} Shown `readers` have read up to this message */
 
 const OTHERS_MAX = 500; // maximum tool calls, requests, outputs and files, each
 const TYPING_MS = 6_000;
@@ -33,6 +34,9 @@ export class ChatStore {
   /** @type {Map<string, Tool>} */ tools = new Map();
   /** @type {Map<string, Request>} */ requests = new Map();
   /** @type {Map<string, any>} */ outputs = new Map();
+  /** @type {Map<string, Steer>} */ steers = new Map();
+  /** @type {Map<string, string>} User → ID of the newest event that the user has read. */ marks = new Map();
+  /** The newest event's ID. @type {string|null} */ lastId = null;
   /** @type {Map<string, {name: string, size: number|null, mime: string}>} */ files = new Map();
   /** @type {Map<string, {status: string, devices: number}>} */ people = new Map();
   /** @type {Map<string, number>} User → time at which typing ends. */ typing = new Map();
@@ -91,6 +95,7 @@ export class ChatStore {
   shown() {
     const branch = this.messages.branch(this.isReplaying ? this.#stateLeaf : this.messages.leaf);
     const last = new Map(branch.map((message) => [message.run, message.id]));
+    const readers = this.#readers(branch);
     return branch.map((message) => {
       const isLast = message.run !== null && last.get(message.run) === message.id;
       const tools = [...this.tools.values()].filter((tool) => tool.message === message.id);
@@ -98,7 +103,8 @@ export class ChatStore {
       const outputs = isLast ? [...this.outputs.values()].filter((output) => output.run_id === message.run) : [];
       const others = this.messages.siblings(message);
       return {
-        message, tools, outputs, others,
+        message, tools, outputs, others, readers: readers.get(message.id) ?? [],
+        steers: isLast ? [...this.steers.values()].filter(({ run }) => run === message.run) : [],
         ...this.#words(message),
         requests: requests.filter((request) => (this.tools.has(request.tool_call_id) ? tools.some(({ id }) => id === request.tool_call_id) : isLast)),
         place: others.indexOf(message),
@@ -116,6 +122,17 @@ export class ChatStore {
     return [...this.typing].filter(([user, untilMs]) => user !== this.user && untilMs > nowMs).map(([user]) => user);
   }
 
+  /** The newest message of the branch that each other user has read. @param {Message[]} branch @returns {Map<string, string[]>} */
+  #readers(branch) {
+    /** @type {Map<string, string[]>} */ const found = new Map();
+    for (const [user, mark] of this.marks) {
+      const upTo = timeOf(mark) ?? 0;
+      const read = branch.filter(({ at }) => at !== null && at <= upTo).at(-1);
+      if (read && user !== this.user && user !== read.actor.id) found.set(read.id, [...(found.get(read.id) ?? []), user]);
+    }
+    return found;
+  }
+
   /** @param {Message} message */
   #words(message) {
     const isOpen = message.role === "assistant" && message.finish === null && !message.isDeleted;
@@ -128,6 +145,7 @@ export class ChatStore {
   /** @param {import("../client_js/hub.js").Subscribed} told @param {number} nowMs */
   #subscribed(told, nowMs) {
     this.#seq = told.gap ? told.head.seq : told.head.seq - told.replay;
+    if (told.head.seq) this.lastId = told.head.id;
     this.gap = null;
     const state = told.state;
     if (!state) return;
@@ -143,6 +161,7 @@ export class ChatStore {
   /** @param {any} state @param {number} nowMs */
   #takeLive(state, nowMs) {
     for (const told of state.open_messages ?? []) this.#answer(told.message_id).take(told);
+    for (const [user, mark] of Object.entries(state.read_markers ?? {})) put(this.marks, user, mark);
     if (state.typing) this.typing = new Map(state.typing.map((/** @type {string} */ user) => [user, nowMs + TYPING_MS]));
     if (state.presence) this.people = new Map(state.presence.map((/** @type {any} */ one) => [one.user, one]));
     if (state.active_runs) this.runs = new Map(state.active_runs.map((/** @type {any} */ one) => [one.run_id, { run: one.run_id, agent: one.agent, state: one.state }]));
@@ -154,6 +173,7 @@ export class ChatStore {
     const { type, payload, actor } = event;
     const isPast = event.seq <= this.#stateAt;
     this.#seq = event.seq;
+    this.lastId = event.id;
     this.messages.fold(event, isPast);
     if (isPast && event.seq === this.#stateAt) this.messages.leaf = this.#stateLeaf;
     if (event.meta?.command) this.drafts.delete(event.meta.command);
@@ -166,6 +186,8 @@ export class ChatStore {
     else if (type === "agent.status") this.runs.set(payload.run_id, { run: payload.run_id, agent: payload.agent, state: payload.state });
     else if (type === "agent.output") put(this.outputs, `${payload.run_id} ${payload.index}`, payload);
     else if (type === "agent.complete") this.runs.delete(payload.run_id);
+    else if (type === "agent.steer") put(this.steers, event.id, { id: event.id, run: payload.run_id, by: actor.id, text: payload.text, status: "sent" });
+    else if (type === "message.status") this.#steered(payload);
     else if (type === "file.ready") put(this.files, payload.file_id, { name: payload.filename, size: payload.size, mime: payload.detected_mime });
   }
 
@@ -194,7 +216,14 @@ export class ChatStore {
     else if (type === "tool.call.progress") this.#progress(payload);
     else if (type === "chat.typing" && payload.state === "start") put(this.typing, payload.user, nowMs + (payload.ttl_ms ?? TYPING_MS));
     else if (type === "chat.typing") this.typing.delete(payload.user);
+    else if (type === "channel.read") put(this.marks, payload.user, payload.up_to);
     else if (type === "channel.presence") this.#present(payload);
+  }
+
+  /** @param {any} told */
+  #steered({ message_id: id, status, reason }) {
+    const steer = this.steers.get(id);
+    if (steer) put(this.steers, id, { ...steer, status: reason ? `${status}: ${reason}` : status });
   }
 
   /** @param {any} delta */

@@ -24,6 +24,7 @@ export class ChatView {
   #activityShown = "";
   #peopleShown = "";
   #wasReplayed = false;
+  #isStuck = true; // the newest message was in view before the region changed its size
 
   /** @param {Parts} parts @param {Deeds} deeds @param {(run: string) => void} stop ends a run */
   constructor(parts, deeds, stop) {
@@ -32,7 +33,8 @@ export class ChatView {
     this.#stop = stop;
     parts.list.replaceChildren();
     parts.latest.onclick = () => this.#toBottom();
-    parts.region.onscroll = () => (parts.latest.hidden = this.#isAtBottom);
+    parts.region.onscroll = () => (this.#isStuck = parts.latest.hidden = this.#isAtBottom);
+    new ResizeObserver(() => this.#isStuck && this.#toBottom()).observe(parts.region);
   }
 
   /** @param {ChatStore} store @param {number} nowMs */
@@ -112,6 +114,11 @@ export class ChatView {
       if (this.#wasReplayed && message.actor.id !== store.user) showText(this.#parts.announce, `${message.actor.id}: ${text.slice(0, SPOKEN_MAX)}`);
     }
     this.#wasReplayed = true;
+  }
+
+  /** True while the newest message is in view. */
+  get isNewestSeen() {
+    return this.#parts.region.clientHeight > 0 && this.#isAtBottom;
   }
 
   get #isAtBottom() {

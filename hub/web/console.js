@@ -13,14 +13,15 @@ import { showRows } from "./connection_facts.js";
 import { Countdown } from "./countdown.js";
 import { ErrorList, adviceFor } from "./error_list.js";
 import { EventLog } from "./event_log.js";
-import { HubClient, LocalCursors, claimsOf } from "../hub.js";
+import { HubClient, HubError, LocalCursors, claimsOf } from "../hub.js";
 import { ReceiptCard } from "./receipt_card.js";
-import { showText } from "./safe_text.js";
+import { sentence, showText } from "./safe_text.js";
 
 const TOKEN_KEY = "hub.console.token";
 const CHANNELS_KEY = "hub.console.channels";
 const CHANNELS_MAX = 10;
 const REWIND = 500;
+const TOKEN_CODES = [4001, 4002, 4003, 4019]; // refusals that another token helps against
 const BACK_AFTER_MS = 8_000; // in the conversation view the page reconnects by itself after this time, unless the user writes meanwhile
 
 /** @type {Record<string, string>} */
@@ -47,7 +48,7 @@ const card = new ReceiptCard(at("receipt"), {
 /** @type {BackgroundWriter|null} */ let writer = null;
 /** @type {Chat|null} */ let chat = null;
 const composer = new Composer({
-  form: at("composer"), text: at("say"), send: at("say-send"), agent: at("agent"), files: at("attachments"), attach: at("attach"),
+  form: at("composer"), text: at("say"), send: at("say-send"), steer: at("steer"), agent: at("agent"), files: at("attachments"), attach: at("attach"),
   picker: at("picker"), drop: at("chat"),
 }); // prettier-ignore
 const countdown = new Countdown((leftMs) => showStatus(leftMs));
@@ -109,6 +110,7 @@ function signOut() {
 
 /** @param {string} text @param {"bad"|"plain"} tone */
 function noteToken(text, tone) {
+  at("sign-in").hidden = false;
   at("token-note").textContent = text;
   at("token-note").dataset.tone = tone;
 }
@@ -125,8 +127,12 @@ function onError(found) {
 
 /** Show a refusal next to the input field. @param {Error|null} error */
 function tellChat(error) {
-  at("chat-error").hidden = error === null;
-  if (error) showText(at("chat-error"), `${error.message} ${adviceFor(error, false)}`);
+  at("chat-trouble").hidden = error === null;
+  if (!error) return;
+  showText(at("chat-error"), `${sentence(error.message)} ${adviceFor(error, false)}`);
+  const isToken = error instanceof HubError && TOKEN_CODES.includes(error.code);
+  at("chat-help").textContent = isToken ? "Use another token" : "Dismiss";
+  at("chat-help").onclick = isToken ? signOut : () => tellChat(null);
 }
 
 // The channel
@@ -164,9 +170,10 @@ function talk(client, channel) {
     list: at("messages"), region: at("chat-region"), empty: at("chat-empty"), latest: at("latest"), activity: at("activity"),
     people: at("people"), announce: at("announce"), title: at("chat-title"), gap: at("chat-gap"),
   }; // prettier-ignore
-  const made = new Chat(client, channel, client.welcome.user, parts, tellChat, () => at("agent").value || null);
+  const made = new Chat(client, channel, client.welcome.user, parts, tellChat, () => at("agent").value || null, (run) => composer.steerable(run));
   composer.serve({
     send: (text, agent, files) => [tellChat(null), made.send(text, agent, files)],
+    steer: (run, text) => [tellChat(null), made.steer(run, text)],
     typing: (isTyping) => [countdown.restart(), made.typing(isTyping)],
     upload: (file, told, signal) => made.upload(file, told, signal),
   }); // prettier-ignore
@@ -294,7 +301,7 @@ function onState({ state, delayMs }) {
 function showConnection() {
   showStatus(countdown.leftMs);
   if (hub?.state === "closed" && lastError && !lastError.willRetry) {
-    noteToken(`${lastError.error.message}. ${adviceFor(lastError.error, false)}`, "bad");
+    noteToken(`${sentence(lastError.error.message)} ${adviceFor(lastError.error, false)}`, "bad");
     at("sign-in").hidden = false;
   }
   showFacts();
@@ -391,4 +398,5 @@ addEventListener("hashchange", onAddress);
 showChannels(JSON.parse(localStorage.getItem(CHANNELS_KEY) ?? "[]"));
 showFacts();
 const handed = takeToken();
+at("sign-in").hidden = handed !== "";
 if (handed) signIn(handed);

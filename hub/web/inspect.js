@@ -16,7 +16,7 @@ import { showFigures, stopFigures } from "./inspect_figures.js";
 import { showParked } from "./inspect_parked.js";
 import { showProcesses } from "./inspect_processes.js";
 import { showRuns } from "./inspect_runs.js";
-import { showText } from "./safe_text.js";
+import { sentence, showText } from "./safe_text.js";
 
 /** @param {string} id @returns {any} */
 const at = (id) => document.getElementById(id);
@@ -46,9 +46,6 @@ async function attempt(work) {
     at("retry").hidden = status === 401 || status === 403;
   }
 }
-
-/** @param {string} text of the hub */
-const sentence = (text) => `${text.charAt(0).toUpperCase()}${text.slice(1)}${/[.?!]$/.test(text) ? "" : "."}`;
 
 /** Show what the address says. */
 async function show() {

@@ -32,6 +32,9 @@ export function button(name, text, act, label) {
   return made;
 }
 
+/** A text of the hub as a sentence. @param {string} text */
+export const sentence = (text) => `${text.charAt(0).toUpperCase()}${text.slice(1)}${/[.?!]$/.test(text) ? "" : "."}`;
+
 /** Format a size in bytes for people. @param {number} bytes */
 export function sizeText(bytes) {
   if (bytes < 1024) return `${bytes} B`;

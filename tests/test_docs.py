@@ -12,6 +12,7 @@ from typing import Final
 import pytest
 
 from hub.config import settings_table
+from hub.errors import ERROR_CODES
 from hub.limits.rates import DEFAULT_RATES
 
 ROOT: Final = Path(__file__).parents[1]
@@ -91,6 +92,23 @@ def test_the_rates_in_the_contract_are_those_of_a_node() -> None:
     }
 
     assert told == {name: (rate.per_s, rate.burst) for name, rate in DEFAULT_RATES.items()}
+
+
+def test_the_errors_in_the_contract_are_those_of_the_table() -> None:
+    """Name, closing, advice and HTTP status of each code."""
+    page = (ROOT / "docs/protocol.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d{4}) \| `(\w+)` \| ([^|]+) \| (\w+)[^|]* \|", page, re.MULTILINE)
+    statuses = {
+        int(code): int(status)
+        for status, codes in re.findall(r"(\d{3})(?: with `Retry-After`)? \((4[\d, ]+)\)", page.partition("## HTTP")[2])
+        for code in codes.split(", ")
+    }
+    told = {
+        int(code): (name, closes.startswith("yes"), retry, statuses.get(int(code)))
+        for code, name, closes, retry in rows
+    }
+
+    assert told == {code: (row.name, row.closes, row.retry, row.http_status) for code, row in ERROR_CODES.items()}
 
 
 def test_every_page_is_on_the_site() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -15,6 +16,10 @@ from prometheus_client.registry import Collector
 from streams.exposition import counters, gauges, histogram, log_metrics
 from streams.histogram import Histogram
 from streams.redis.log import Log
+
+_OUTCOMES: Final = ("success", "failed", "cancelled", "expired")
+_REAPED: Final = ("again", "failed", "expired", "cancelled")
+"""Counters begin with 0 for each value, so that the first one is an increase."""
 
 
 class WorkerMetrics:
@@ -36,9 +41,9 @@ class WorkerMetrics:
         self.backlog: dict[str, int] = {}
         self.oldest_s: dict[str, float] = {}
         self.parked = 0
-        self.runs_ended: Counter[str] = Counter()
+        self.runs_ended: Counter[str] = Counter(dict.fromkeys(_OUTCOMES, 0))
         self.runs_active = 0
-        self.runs_lost: Counter[str] = Counter()
+        self.runs_lost: Counter[str] = Counter(dict.fromkeys(_REAPED, 0))
         self.deltas = 0
         self.deltas_joined = 0
         self.fenced = 0

@@ -15,6 +15,8 @@ from cryptography import x509
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from hub.errors import ERROR_CODES
+from streams.cursor import GapReason
 from streams.exposition import counters, gauges, histogram, histograms, log_metrics
 from streams.histogram import Histogram
 from streams.redis.log import Log
@@ -93,11 +95,13 @@ class NodeMetrics:
 
     def __init__(self) -> None:
         self.commands_in: Counter[str] = Counter()
-        self.errors: Counter[int] = Counter()
+        self.errors: Counter[int] = Counter(
+            dict.fromkeys(ERROR_CODES, 0)
+        )  # from 0, so that the first one is an increase
         self.events_out = 0
         self.signals_out = 0
         self.resumes = 0
-        self.gaps: Counter[str] = Counter()
+        self.gaps: Counter[str] = Counter(dict.fromkeys(map(str, GapReason), 0))
         self.slow_closes = 0
         self.delivered_here = Histogram()
         self.delivered_elsewhere = Histogram()

@@ -29,7 +29,7 @@ MAY_IMPORT: Final = {
 INNER_ARROWS: Final = {
     "hub": {
         "errors": set(),
-        "metrics": set(),
+        "metrics": {"errors"},
         "rollout": set(),
         "client": set(),
         "client_js": set(),

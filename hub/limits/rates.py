@@ -220,7 +220,7 @@ class RateLimiter:
         is_shared: bool = False,
     ) -> None:
         self._taken: dict[str, Taken] = {}
-        self.met: Counter[str] = Counter()
+        self.met: Counter[str] = Counter(dict.fromkeys((*(rates or {}), "pace"), 0))
         self._origin: float | None = (
             None  # the first `now`; times are relative to it, since sums of small intervals are most exact near zero
         )

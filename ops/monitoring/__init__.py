@@ -1,0 +1,1 @@
+"""A set-up for Prometheus and Grafana: scraping, alerts, dashboards."""

@@ -18,6 +18,7 @@ from ops.embedded_redis.probe import free_port
 
 MONITORING = Path(__file__).parents[2] / "ops" / "monitoring"
 IS_THERE = shutil.which("prometheus") is not None and shutil.which("promtool") is not None
+STARTING = 503
 POLL_S = 0.2
 """Seconds between two questions: a Prometheus gives no event to wait for."""
 
@@ -68,7 +69,10 @@ class Prometheus:
         Raises:
             AssertionError: Prometheus refused it.
         """
-        answer = (await self._http.get("/api/v1/query", params={"query": query})).json()
+        response = await self._http.get("/api/v1/query", params={"query": query})
+        if response.status_code == STARTING:
+            return []
+        answer = response.json()
         assert answer["status"] == "success", (query, answer)
         found: list[dict[str, Any]] = answer["data"]["result"]
         return found

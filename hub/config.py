@@ -180,8 +180,8 @@ class Settings:
     admin_port: int | None = setting(
         "HUB_ADMIN_PORT",
         optional(whole(1, 65_535)),
-        "second port, of the same address, for `/metrics`, `/v1/connections` and `/v1/revocations`, which are then not served on "
-        "the first; give each hub on a machine its own",
+        "second port, of the same address, for `/metrics`, `/v1/connections`, `/v1/parked`, `/v1/processes`, `/v1/revocations` and "
+        "`/v1/rollout`, which are then not served on the first; give each hub on a machine its own",
         default=None,
         shown="the same port",
     )

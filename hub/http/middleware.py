@@ -55,7 +55,7 @@ class HostCheck:
 
 
 _ON_BOTH_PORTS: Final = frozenset({"/healthz", "/readyz"})
-_OF_OPERATORS: Final = ("/metrics", "/v1/connections", "/v1/revocations", "/v1/rollout")
+_OF_OPERATORS: Final = ("/metrics", "/v1/connections", "/v1/parked", "/v1/processes", "/v1/revocations", "/v1/rollout")
 """Routes that HUB_ADMIN_PORT moves to the second port, with the routes below them."""
 
 

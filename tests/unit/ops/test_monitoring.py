@@ -24,7 +24,7 @@ def queries() -> Iterator[str]:
 
 
 def exported() -> set[str]:
-    """What the collectors yield, as far as the sources say it."""
+    """The names that the collectors yield, as the sources have them."""
     files = ("hub/metrics.py", "consumers/metrics.py", "streams/exposition.py", "hub/http/siblings.py")
     return {name for file in files for name in re.findall(r'"(hub_\w+)"', (ROOT / file).read_text(encoding="utf-8"))}
 

@@ -53,13 +53,14 @@ def http_page() -> str:
         _HEAD.format("HTTP", "the routes"),
         "Errors, permissions and limits are in [protocol.md](../protocol.md#http). Tools read `/openapi.json` of a hub.\n",
     ]
+    schemas = document["components"]["schemas"]
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
-            lines += _call(path, method, operation)
+            lines += _call(path, method, operation, schemas)
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
-def _call(path: str, method: str, operation: Mapping[str, Any]) -> Iterator[str]:
+def _call(path: str, method: str, operation: Mapping[str, Any], schemas: Mapping[str, Any]) -> Iterator[str]:
     yield f"## {method.upper()} `{path}`\n"
     yield operation["description"] + "\n"
     yield "Needs a token.\n" if operation.get("security") == [{"token": []}] else ""
@@ -74,7 +75,8 @@ def _call(path: str, method: str, operation: Mapping[str, Any]) -> Iterator[str]
             yield f"| `{one['name']}` | {one['in']} | {kind} | {note} | {one.get('description', '')} |"
         yield ""
     if body := operation.get("requestBody"):
-        yield from _body(body["content"]["application/json"]["schema"])
+        schema = body["content"]["application/json"]["schema"]
+        yield from _body(schemas[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema)
     codes = [code for code in operation["responses"] if code != "default"]
     yield f"Answers {' or '.join(codes)}, or a problem document.\n"
 

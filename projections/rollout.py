@@ -6,6 +6,7 @@ takes the users below it, so raising it from 0 to 100 moves each user once.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -16,12 +17,13 @@ from pydantic import Field
 from projections.projection import Dumped, Home, Projection
 from projections.recorded import Recorded, actor_name, broken, optional_list
 from streams.events.declaration import Payload
-from streams.events.rollout import ALL_PERCENT, Percent, VariantShare
+from streams.events.rollout import ALL_PERCENT, VARIANT_PATTERN, Percent, VariantShare
 from streams.events.values import Count, EventId, Maybe
 from streams.json_bytes import Json, JsonObject
 
 WEBSOCKET: Final = "websocket"
 VARIANT: Final = "variant"
+_VARIANT_NAME: Final = re.compile(VARIANT_PATTERN)
 _HASH_BYTES: Final = 6
 """Bytes of a hash that a place is made of; a float holds them exactly."""
 _HASHES: Final = float(1 << 8 * _HASH_BYTES)
@@ -95,9 +97,9 @@ def _percent(event: Recorded, value: Json) -> float:
 
 
 def _variant(event: Recorded, value: Json) -> tuple[str, float]:
-    if isinstance(value, Mapping) and isinstance(name := value.get("name"), str):
+    if isinstance(value, Mapping) and isinstance(name := value.get("name"), str) and _VARIANT_NAME.fullmatch(name):
         return name, _percent(event, value.get("percent"))
-    raise broken(event, "variants must be objects with name and percent")
+    raise broken(event, "variants must be objects with a name and a percent")
 
 
 def shown(state: Rollout) -> JsonObject:

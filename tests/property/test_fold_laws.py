@@ -196,7 +196,9 @@ def _passed_over(data: st.DataObject, _ids: list[str]) -> Step:
 
 def _rollout(data: st.DataObject, _ids: list[str]) -> Step:
     percent = st.floats(0, 100) | st.integers(0, 100)
-    variants = st.lists(st.fixed_dictionaries({"name": WORDS, "percent": percent}), max_size=3)
+    variants = st.lists(
+        st.fixed_dictionaries({"name": st.text("ab-c", min_size=1, max_size=8), "percent": percent}), max_size=3
+    )
     given_ = st.fixed_dictionaries({"note": WORDS}, optional={"websocket_percent": percent, "variants": variants})
     return Step("rollout.changed", data.draw(given_))
 

@@ -43,7 +43,8 @@ LATER = frozenset({
 """Events that the first version need not have. Everything else is in the story."""
 SELDOM = (
     "arq:", "hub:jobs:<agent>", "hub:{edge}:rates", "hub:{edge}:revocations", "hub:{edge}:sessions",
-    ":idem:<who>:<actor>:old", ":parked", ":snapshot", ":status-ends", "hub:{p01-71m}:config", ":guard:marks:", ":guard:members:", ":guard:upload-key:",
+    ":idem:<who>:<actor>:old", ":parked", ":snapshot", ":status-ends",
+    "hub:{p01-71m}:config", ":guard:marks:", ":guard:members:", ":guard:upload-key:",
 )  # fmt: skip # a list of words
 """Of the keys of docs/redis-keys.md, those that the story does not come to, or that are there for a moment or in a Cluster only."""
 FOLLOWED = [{"channel": name, "after": "0", "presence": True} for name in (TALK, TEAM, NOTES, ACTOR)]

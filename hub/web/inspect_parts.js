@@ -19,8 +19,7 @@ export function table(name, heads, rows) {
     for (const [index, cell] of cells.entries()) {
       const made = row.insertCell();
       made.dataset.label = heads[index]; // on a phone a row stands as a list
-      if (typeof cell === "string") showText(made, cell);
-      else made.append(cell);
+      made.append(typeof cell === "string" ? textElement("span", "", cell) : cell);
     }
   }
   return region;

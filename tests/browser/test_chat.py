@@ -301,6 +301,11 @@ async def test_a_run_in_progress_is_steered(node: Node, context: BrowserContext,
         await expect(tab.page.get_by_role("button", name="steer")).to_have_count(0)
         await tab.write("work", "obedient")
         await tab.field.fill(HOSTILE[0])
+        cursor = tab.message(1).locator(".bubble[data-open=true] > .text")
+        blinks = "e => getComputedStyle(e, '::after').animationName"
+        assert await cursor.evaluate(blinks) == "blink"
+        await tab.page.emulate_media(reduced_motion="reduce")
+        assert await cursor.evaluate(blinks) == "none"
         await tab.page.get_by_role("button", name="steer obedient").click()
         await expect(tab.message(1).locator(".bubble > .text")).to_have_text(f"I begin. As told: {HOSTILE[0]}")
         await expect(tab.message(1).locator(".steer")).to_have_text(f"alice steered: {HOSTILE[0]} (applied)")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 import pytest
 from playwright.async_api import BrowserContext, expect
 
@@ -96,3 +98,39 @@ async def test_parked_work_is_read_and_put_back(node: Node, context: BrowserCont
         await handler.until(lambda: len(handler.seen) == 2)
         await expect(watched.page.locator("#parked-body tbody tr")).to_have_count(0)
         assert auditor.problems + watched.problems == []
+
+
+async def test_another_tenant_of_the_token_is_inspected(node: Node, context: BrowserContext, tenant: str) -> None:
+    """The tenant is chosen in the page, stands in the address, and holds for every view; nothing can be changed there."""
+    other = f"{tenant}-b"
+    async with client(node.ws_url, token("bob", other)) as bob:
+        await bob.answer("chat.message", {"text": "theirs"}, "conversation:theirs")
+    operator = token("olga", tenant, {"*": ["*"]}, scope="operator", tenants=[other])
+    watched = await inspected(context, node, operator, "view=channels")
+    page = watched.page
+    await page.get_by_label("Tenant").select_option(other)
+    await page.get_by_role("link", name="conversation:theirs").click()
+    await expect(page.locator("#count")).to_have_text("1 of 1 loaded events")
+    assert f"tenant={other}" in page.url
+    await page.get_by_role("link", name="Parked").click()
+    await expect(page.locator("#parked-body")).to_contain_text("needs manage on *")
+    assert f"tenant={other}" in page.url
+    assert watched.problems == []
+
+
+async def test_hostile_texts_in_every_field_are_texts(node: Node, context: BrowserContext, tenant: str) -> None:
+    """Markup and overrides typed into each field, and in the address, are searched for and shown, never run."""
+    watched = await inspected(context, node, token("olga", tenant, {"*": ["*"]}), "view=channels")
+    page = watched.page
+    for view in ("channels", "runs", "connections", f"channel&channel=conversation:1&type={quote(HOSTILE)}"):
+        await page.goto(f"{node.url}/console/inspect.html#view={view}")
+        fields = page.locator("main input:visible:not([type=range])")
+        await expect(fields.first).to_be_visible()
+        for field in await fields.all():
+            await field.fill(HOSTILE)
+            await field.press("Enter")
+        assert await page.locator("main :is(img, script, svg)").count() == 0
+    await page.goto(f"{node.url}/console/inspect.html#view=runs&in={quote(HOSTILE)}&run={quote(HOSTILE)}")
+    await expect(page.get_by_role("alert")).to_be_visible()
+    watched.expected("Failed to load resource")  # what is no channel is refused
+    assert watched.problems == []

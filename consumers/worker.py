@@ -9,7 +9,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,7 +24,7 @@ from consumers.groups.reader import BLOCK_MS, GroupReader
 from consumers.handlers.runs import AgentReactions, ChatReactions, ToolReactions
 from consumers.handlers.settings import SettingsReactions
 from consumers.handlers.teams import TeamReactions
-from consumers.jobs import ArqJobs, JobTaker, LocalJobs, arq_pool
+from consumers.jobs import ArqJobs, JobTaker, LocalJobs, arq_pool, check_jobs_place
 from consumers.metrics import WorkerMetrics
 from consumers.runs.flow import Flow
 from consumers.runs.held_runs import HeldRuns
@@ -47,9 +47,9 @@ from streams.records.leases import Leases
 from streams.records.run_slots import RunSlots
 from streams.records.run_store import RunStore
 from streams.records.runs import RunView
-from streams.redis.calls import Calls
 from streams.redis.groups import Groups
 from streams.redis.log import Log
+from streams.redis.partition_calls import PartitionCalls
 from streams.tracing import Tracing
 
 UPKEEP_EVERY_S: Final = 2.0
@@ -70,13 +70,23 @@ class Upkeep:
 
     async def turn(self) -> None:
         """Trim the work streams, count the backlogs and look for lost work, once."""
-        partitions = list(self._partitions())
-        self._metrics.parked = sum([await self._groups.parked_count(partition) for partition in partitions])
+        partitions, failure, parked = list(self._partitions()), None, 0
         for partition in partitions:
-            await self._groups.trim(partition)
+            try:
+                parked += await self._groups.parked_count(partition)
+                await self._groups.trim(partition)
+            except LogUnavailable as error:  # the partitions on other servers are kept up
+                failure = error
+        self._metrics.parked = parked
         for reader in self._readers:
-            await reader.find_orphans()
-            await self._count(reader.name, partitions)
+            try:
+                await reader.find_orphans()
+            except LogUnavailable as error:
+                failure = error
+        if failure is not None:
+            raise failure
+        for name in dict.fromkeys(reader.name for reader in self._readers):
+            await self._count(name, partitions)
 
     async def _count(self, name: str, partitions: Iterable[int]) -> None:
         total, oldest_ms = 0, None
@@ -107,6 +117,7 @@ class WorkerOptions:
     """
 
     redis_url: str
+    jobs_redis_url: str | None = None
     agents: Mapping[str, ServedAgent] = field(default_factory=dict)
     partitions: int = 8
     durability: Mapping[Kind, Durability] | None = None
@@ -136,11 +147,11 @@ class Worker:
         self.metrics = WorkerMetrics(options.uploads)
         self.log = log
         self._options = options
-        self._own_calls: list[Calls] = []
+        self._own_calls: list[PartitionCalls] = []
         self.groups = Groups(log)
         self.store = RunStore(log)
         self._directory = AgentDirectory(log)
-        pool = arq_pool(log)
+        self._pool = pool = arq_pool(log, options.jobs_redis_url)
         self.jobs = LocalJobs(ArqJobs(pool), self._take_here)
         leases = Leases(log, self.name)
         self.parts = WorkerParts(
@@ -163,7 +174,7 @@ class Worker:
         self._renewal = LeaseRenewal(self.parts, self.held_runs, options.stall_max_s)
         self.runner = SegmentRunner(self.parts, self.held_runs)
         self.reaper = Reaper(self.parts, options.look_again_ms / 3000, options.look_again_ms, options.job_patience_ms)
-        self.readers = [self._subscribe(handler) for handler in self._handlers()]
+        self.readers = [reader for handler in self._handlers() for reader in self._subscribe(handler)]
         self.partitions = Partitions(
             leases, log.keys.partitions, [*self.readers, self.reaper], options.partition_life_ms
         )
@@ -178,10 +189,9 @@ class Worker:
         of_runs = ChatReactions(flow), AgentReactions(flow), ToolReactions(flow)
         return [*of_runs, SettingsReactions(self.log), TeamReactions(self.log), *self._options.handlers]
 
-    def _subscribe(self, handler: EventHandler) -> GroupReader:
+    def _subscribe(self, handler: EventHandler) -> Iterator[GroupReader]:
+        """One reader, or in a Cluster one for each partition, each with a connection of its own: it blocks."""
         options = self._options
-        calls = self.log.own_calls(f"work-{handler.name}")
-        self._own_calls.append(calls)
         delivery = Delivery(
             self.log,
             self.groups,
@@ -192,7 +202,10 @@ class Worker:
             options.own_events,
             options.tracing,
         )
-        return GroupReader(delivery, self.groups, calls, self.name, options.block_ms)
+        own = self.log.own_partition_calls(f"work-{handler.name}")
+        self._own_calls.append(own)
+        for partitions, calls in own.by_connection():
+            yield GroupReader(delivery, self.groups, calls, self.name, options.block_ms, scope=partitions)
 
     async def start(self) -> None:
         """Start everything. Returns when this worker has its first partitions and has announced its agents."""
@@ -225,7 +238,8 @@ class Worker:
         events between the announcement and that lease.
         """
         partitions = range(self.log.keys.partitions)
-        await asyncio.gather(*(self.groups.ensure(at, one.name) for at in partitions for one in self.readers))
+        names = dict.fromkeys(reader.name for reader in self.readers)
+        await asyncio.gather(*(self.groups.ensure(at, name) for at in partitions for name in names))
 
     async def stop(self) -> None:
         """Take no more segments, let the running ones finish for a while, hand over the rest, and release the partitions."""
@@ -245,6 +259,8 @@ class Worker:
         await end_tasks([*self._segments, *(task for taker in self._takers for task in taker.tasks)])
         for calls in self._own_calls:
             calls.close()
+        if self._options.jobs_redis_url is not None:
+            await self._pool.aclose(close_connection_pool=True)
 
     def troubles(self) -> list[str]:
         """A sentence for each part that does not work."""
@@ -304,6 +320,7 @@ def _report(task: asyncio.Task[None]) -> None:
 @asynccontextmanager
 async def running(options: WorkerOptions, log: Log | None = None) -> AsyncIterator[Worker]:
     """Run a worker for the duration of the block, on its own log or a given one; `hub dev` and tests use it."""
+    check_jobs_place(options.redis_url, options.jobs_redis_url)
     own = log or await Log.open(options.redis_url, partitions=options.partitions, durability=options.durability)
     worker = Worker(options, own)
     try:

@@ -50,6 +50,7 @@ OWN_KEY: Final = (
     "a secret of your own (try `openssl rand -base64 48`): with the public dev secret anybody can sign tokens"
 )
 _MB: Final = 1_048_576
+_REDIS_URL: Final = redis_url()
 _NO_OVERRIDES: Final[Mapping[str, RateOverride] | None] = MappingProxyType({})
 
 
@@ -63,10 +64,18 @@ class Settings:
 
     redis_url: str | None = setting(
         "REDIS_URL",
-        redis_url(),
-        "URL of the Redis server",
+        _REDIS_URL,
+        "URL of the Redis server, or of Sentinels (`redis+sentinel://host,host/name`), or of a Cluster (`redis+cluster://host,host`)",
         default=None,
         shown="embedded Redis",
+        is_secret=True,
+    )
+    jobs_redis_url: str | None = setting(
+        "HUB_JOBS_REDIS_URL",
+        _REDIS_URL,
+        "URL of the Redis server for the workers' job queues; required beside a Cluster, in which arq cannot work",
+        default=None,
+        shown="that of `REDIS_URL`",
         is_secret=True,
     )
     jwt_secret: str | None = setting(
@@ -506,8 +515,8 @@ class Settings:
     @property
     def secrets(self) -> list[str]:
         """Texts that must never appear in a log line."""
-        password = urlsplit(self.redis_url or "").password
-        return [text for text in (self.jwt_secret, self.metrics_token, password, self.sentry_dsn) if text]
+        passwords = [urlsplit(found or "").password for found in (self.redis_url, self.jobs_redis_url)]
+        return [text for text in (self.jwt_secret, self.metrics_token, *passwords, self.sentry_dsn) if text]
 
     @property
     def has_dev_secret(self) -> bool:

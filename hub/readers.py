@@ -19,6 +19,7 @@ from hub.limits.rates import DEFAULT_RATES, UNMETERED
 from streams.archive.retention import RetentionPolicy, parse_retention
 from streams.channel import NAME_PATTERN, Kind
 from streams.envelope import Durability
+from streams.redis.places import Form, parse_place
 
 T = TypeVar("T")
 METADATA_KEY: Final = "setting"
@@ -153,11 +154,19 @@ def url(*schemes: str) -> Reader[str | None]:
     return Reader(read, "a URL that begins with " + " or ".join(f"{scheme}://" for scheme in schemes))
 
 
+REDIS_URLS: Final = (
+    "a URL such as redis://host:6379/0, rediss://host:6379/0, unix:///path/to/socket?db=0, "
+    "redis+sentinel://host:26379,host:26379/name or redis+cluster://host:6379,host:6379"
+)
+
+
 def redis_url() -> Reader[str | None]:
-    """Parses the URL of a Redis server; the client that connects interprets the options in its query."""
+    """Parses the URL of a Redis; the client that connects interprets the options in its query."""
     of_server = url("redis", "rediss")
 
     def read(text: str) -> str | None:
+        if parse_place(text).form is not Form.ONE:
+            return text
         parts = urlsplit(text)
         if parts.scheme == "unix" and parts.path:
             return text
@@ -165,7 +174,7 @@ def redis_url() -> Reader[str | None]:
             raise _refuse(text)
         return of_server.read(text)
 
-    return Reader(read, "a URL such as redis://host:6379/0, rediss://host:6379/0 or unix:///path/to/socket?db=0")
+    return Reader(read, REDIS_URLS)
 
 
 def words(allowed: str, pattern: str = r"[^\s\x00](.*[^\s\x00])?") -> Reader[str]:

@@ -74,6 +74,8 @@ def _buckets(found: Histogram) -> list[tuple[str, float] | tuple[str, float, Exe
 def log_metrics(log: Log) -> Iterator[Metric]:
     """The metrics of a process's log and of its background loops."""
     yield GaugeMetricFamily("hub_redis_up", "1 while Redis is reachable and accepts writes.", float(log.is_available))
+    text = "Partitions whose Redis server is unreachable; the channels of the others are served."
+    yield GaugeMetricFamily("hub_partitions_away", text, log.away_count)
     used_bytes, max_bytes = log.memory
     yield GaugeMetricFamily("hub_redis_memory_bytes", "Memory that Redis uses, bytes.", used_bytes)
     yield GaugeMetricFamily("hub_redis_memory_limit_bytes", "Redis's maxmemory, bytes; 0 for none.", max_bytes)

@@ -80,16 +80,29 @@ class Partitions:
                 await _all(map(self._release, list(self.held)))
 
     async def _turn(self) -> None:
-        workers = await self._leases.sign_in(self._life_ms)
-        share = -(-self._count // max(1, workers))
+        failure: LogUnavailable | None = None
+        workers = 0
+        try:
+            workers = await self._leases.sign_in(self._life_ms)
+        except LogUnavailable as error:  # in a Cluster the partitions may be on servers that can be reached
+            failure = error
         for partition, token in list(self.held.items()):
-            if await self._leases.renew_partition(partition, self._life_ms) != token:
+            try:
+                is_held = await self._leases.renew_partition(partition, self._life_ms) == token
+            except LogUnavailable as error:
+                failure = error
+                continue
+            if not is_held:
                 _log.warning("partition %d was taken over", partition)
                 del self.held[partition]
                 await self._notify_left(partition, is_lost=True)
-        await _all(map(self._release, list(self.held)[share:]))
-        await self._fill(share)
-        self.settled.set()
+        if workers:
+            share = -(-self._count // workers)
+            await _all(map(self._release, list(self.held)[share:]))
+            await self._fill(share)
+            self.settled.set()
+        if failure is not None:
+            raise failure
 
     async def _fill(self, share: int) -> None:
         failure: Exception | None = None
@@ -102,8 +115,6 @@ class Partitions:
             try:
                 if token := await self._leases.acquire_partition(partition, self._life_ms):
                     await self._take(partition, token)
-            except LogUnavailable:
-                raise
             except Exception as error:  # an error in one partition must not hold up the others
                 failure = error
         if failure is not None:

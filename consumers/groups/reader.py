@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from functools import partial
 
 from consumers.groups.delivery import Delivery
@@ -35,9 +35,27 @@ class GroupReader:
 
     The consumer name is the worker's; after a lost reply it gets a new suffix. So work pending under any other name is known
     not to be in progress here and can be claimed.
+
+    Args:
+        delivery: processes the work.
+        groups: the consumer groups.
+        calls: the calls over a connection of its own, for reads that block.
+        worker: the worker's name.
+        block_ms: longest wait for work.
+        scope: the partitions that the connection reaches; None for all. Others are ignored.
     """
 
-    def __init__(self, delivery: Delivery, groups: Groups, calls: Calls, worker: str, block_ms: int = BLOCK_MS) -> None:
+    def __init__(
+        self,
+        delivery: Delivery,
+        groups: Groups,
+        calls: Calls,
+        worker: str,
+        block_ms: int = BLOCK_MS,
+        *,
+        scope: Container[int] | None = None,
+    ) -> None:
+        self._scope = scope
         self._delivery = delivery
         self._groups = groups
         self._calls = calls
@@ -69,6 +87,8 @@ class GroupReader:
 
     async def take(self, partition: int, token: int) -> None:
         """Start working on a partition: first the unfinished work of its previous worker, then new work."""
+        if self._scope is not None and partition not in self._scope:
+            return
         await self._groups.ensure(partition, self.name)
         if self._delivery.handler.start_from is StartFrom.BEGINNING:
             await self._groups.add_history(partition, self.name, self._delivery.handler.types)
@@ -79,6 +99,8 @@ class GroupReader:
 
     async def leave(self, partition: int, *, is_lost: bool) -> None:
         """Stop working on a partition: at once if it was lost, otherwise after the work in progress."""
+        if self._scope is not None and partition not in self._scope:
+            return
         self._tokens.pop(partition, None)
         prefix = f"{partition}:"
         tasks = [task for key, task in self._tasks.items() if key.startswith(prefix)]

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 from consumers.runs.parts import WorkerParts
 from streams.channel import Channel
+from streams.errors import LogUnavailable
 
 POLL_S: Final = 1.0
 """Interval, in seconds, between polls of the runs' flags; a lost hint delays a cancel by as much."""
@@ -158,11 +159,17 @@ class HeldRuns:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(POLL_S):
                 await self._hinted.wait()
-        runs = list(self._held.values())
-        found = await self._parts.store.flags([(held.channel, held.run_id) for held in runs])
-        for held, flags in zip(runs, found, strict=True):
+        failure: LogUnavailable | None = None
+        for held in list(self._held.values()):
+            try:
+                (flags,) = await self._parts.store.flags([(held.channel, held.run_id)])
+            except LogUnavailable as error:  # the runs on other servers are polled
+                failure = error
+                continue
             if flags.holder != held.holder:
                 held.control.request(Stop.FENCED)
             elif flags.cancel:
                 held.control.request(Stop.CANCEL_NOW if flags.cancel == "force" else Stop.CANCEL)
             held.control.steers = flags.steers
+        if failure is not None:
+            raise failure

@@ -41,7 +41,7 @@ class LeaseRenewal:
     def __init__(self, parts: WorkerParts, held_runs: HeldRuns, stall_max_s: float) -> None:
         self._parts, self._held_runs, self._stall_max_s = parts, held_runs, stall_max_s
         self._renew_every_s = parts.lease_ms / 3000
-        self._calls = parts.log.own_calls("run-leases")
+        self._calls = parts.log.own_partition_calls("run-leases")
         self._leases = Leases(parts.log, parts.worker, self._calls)
         self._loop = asyncio.get_running_loop()
         self._loop_thread = get_ident()

@@ -16,7 +16,6 @@ from consumers.runs.parts import WorkerParts
 from consumers.runs.run_log import Fenced
 from consumers.runs.transitions import Lost, RunEnding, failure, judge, requeue
 from streams.channel import Channel
-from streams.errors import LogUnavailable
 from streams.records.runs import RunView
 from streams.run_states import QUEUED_MS_MAX, WAITING_MS_DEFAULT
 
@@ -75,9 +74,9 @@ class Reaper:
         for partition in list(self._partitions):
             try:
                 await self.look(partition)
-            except LogUnavailable:
-                raise
-            except Exception as error:  # a run that cannot be read must not delay the others
+            except (
+                Exception
+            ) as error:  # a run that cannot be read, or a lost server of a Cluster, must not delay the others
                 failure = error
         if failure is not None:
             raise failure

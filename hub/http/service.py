@@ -54,20 +54,23 @@ async def readyz(request: Request) -> Response:
     """Reports whether the node is ready for traffic and, if not, the reasons."""
     if request.app.state.hub is not None:
         await limit_address(request)
-    missing = []
+    missing: list[str] = []
+    away: list[str] = []
     try:
         if request.app.state.hub is None and request.app.state.waits_for is not None:
             raise LogUnavailable(request.app.state.waits_for)
         hub = hub_of(request)
         if hub.is_draining:
             missing.append("the node is draining")
-        missing += hub.log.loops.troubles()
         if (fetch_error := hub.verifier.fetch_error) is not None:
             missing.append(f"the token keys could not be fetched: {fetch_error}")
-        await hub.log.ping()
+        away += await hub.log.ping()
+        (away or missing).extend(hub.log.loops.troubles())
     except (HubError, StreamsError) as error:
         missing.append(str(error))
     body: dict[str, object] = {"status": "ready"} if not missing else {"status": "unready", "missing": missing}
+    if away:  # servers of a Cluster, and the loops that need them: the channels on the others are served
+        body["away"] = away
     if request.app.state.hub is not None and (changed := request.app.state.hub.log.changed_durability):
         body["durability"] = changed
     return Response(json.dumps(body), 503 if missing else 200, media_type="application/json")

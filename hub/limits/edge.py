@@ -33,6 +33,7 @@ from streams.errors import LogUnavailable
 from streams.loops import Loop, Loops
 from streams.records.edge import EdgeNews, EdgeRecords, StampedReport
 from streams.redis.calls import Calls
+from streams.redis.keys import edge_keys
 
 ROUND_S: Final = 0.4
 """Seconds between rounds. Reports reach a node within one round and one round trip, well within the promised second. A round
@@ -103,7 +104,7 @@ class EdgeStore:
         loops: Loops | None = None,
     ) -> EdgeStore:
         """Creates a store with its own connection to Redis. Nothing is sent before `start`."""
-        records = EdgeRecords(Calls.at(url, f"hub-edge-{node}", REDIS_TIMEOUT_S), prefix)
+        records = EdgeRecords(Calls.at(url, f"hub-edge-{node}", REDIS_TIMEOUT_S, edge_keys(prefix).rates), prefix)
         return cls(records, node, limiter=limiter, quotas=quotas, deny=deny, loops=loops)
 
     def listen(self, on_revoked: Callable[[Revocation], None], on_claimed: Callable[[SessionClaim], None]) -> None:

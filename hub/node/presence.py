@@ -231,10 +231,16 @@ class PresenceTracker:
         Changes that arrive meanwhile are reported afterwards.
         """
         self._must_replace = False
+        failure: StreamsError | None = None
         try:
             for partition in range(self._log.keys.partitions):
-                told = await self.store.told(self._node, partition)
-                await self.store.apply(self._node, self._differences(partition, told))
+                try:
+                    told = await self.store.told(self._node, partition)
+                    await self.store.apply(self._node, self._differences(partition, told))
+                except StreamsError as error:  # the partitions on other servers of a Cluster are corrected
+                    failure = error
+            if failure is not None:
+                raise failure
         except BaseException as error:
             self._replace_soon()
             waiters, self._waiters = self._waiters, []

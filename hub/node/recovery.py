@@ -98,16 +98,19 @@ class Recovery:
 
     async def _catch_up(self, connection: Subscriber) -> None:
         """Brings every lagging subscription of a connection to the tail; more may be added meanwhile."""
-        behind = self._behind[connection]
+        behind, failed = self._behind[connection], set[Sub]()
         try:
-            while behind:
-                sub = next(iter(behind))
-                await self.read_on(sub)
-                behind.pop(sub, None)
-            self._behind.pop(connection, None)
-        except LogUnavailable:
-            # They stay noted. The tail's report that Redis is back starts this again; if it was never lost, the timer does.
-            if self._node.log.is_available:
+            while (sub := next((one for one in behind if one not in failed), None)) is not None:
+                try:
+                    await self.read_on(sub)
+                except LogUnavailable:  # the channels on other servers of a Cluster go on
+                    failed.add(sub)
+                else:
+                    behind.pop(sub, None)
+            if not behind:
+                self._behind.pop(connection, None)
+            elif any(self._node.log.reaches(one.fanout.channel) for one in behind):
+                # They stay noted. The tail's report that Redis is back starts this again; if it was never lost, the timer does.
                 asyncio.get_running_loop().call_later(AGAIN_S, self.catch_up, connection)
         except Exception as error:
             connection.fail(self._node.as_hub_error(error))
@@ -176,7 +179,7 @@ class Recovery:
         except (
             StreamsError
         ):  # the tail's report that Redis is back starts this again; if it was never lost, the timer does
-            if self._node.log.is_available and fanout.subscribers:
+            if self._node.log.reaches(fanout.channel) and fanout.subscribers:
                 asyncio.get_running_loop().call_later(AGAIN_S, self.note_broken, fanout)
             return
         for sub in list(fanout.subscribers):

@@ -160,9 +160,16 @@ class Subscriptions:
             LogUnavailable: some of them are still waiting.
         """
         failure: LogUnavailable | None = None
-        while self._owed and self._node.log.is_available and failure is None:
-            each = ((one, request) for one, requests in self._owed.items() for request in requests.values())
+        while failure is None:
+            each = (
+                (one, request)
+                for one, requests in self._owed.items()
+                for request in requests.values()
+                if self._node.log.reaches(request.channel)
+            )
             several = list(islice(each, OWED_AT_ONCE))
+            if not several:
+                return
             found = await asyncio.gather(
                 *(self._prepare(connection, request, has_room=True) for connection, request in several),
                 return_exceptions=True,

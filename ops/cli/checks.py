@@ -1,4 +1,4 @@
-"""The checks of `hub doctor`: read-only, each with the operator's next step."""
+"""The checks of settings, build and node by `hub doctor`: read-only, each with the operator's next step."""
 
 from __future__ import annotations
 
@@ -7,24 +7,15 @@ import resource
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from enum import StrEnum
-from typing import Final, NamedTuple
+from typing import Final
 
 from hub.auth.keys import from_pem, from_secret, parse_jwks_url
 from hub.config import OWN_KEY, Settings, declarations
 from hub.readers import SettingRefused
+from ops.cli.findings import Finding, Level
 from ops.cli.running_hub import HubAddress
 from ops.compiled import MODULES, build_kind, compiled_modules
-from streams.errors import ConfigurationRefused, StreamsError
-from streams.redis.calls import Calls
-from streams.redis.durability import DurabilityPolicy, ServerFacts
-from streams.redis.keys import Keys
-from streams.redis.server_check import check_facts, kept_keys, read_facts
 
-OF_SETTINGS: Final = frozenset({"settings", "partitions", "durability"})
-"""Findings that changing a setting would fix; the others concern the server."""
-AWAY: Final = "redis away"
-"""The finding that Redis is unreachable, which may pass."""
 _ALSO_READ: Final = frozenset({"HUB_URL", "HUB_TOKEN"})
 """Variables that commands read and nodes do not."""
 _SPARE_FILES: Final = 200
@@ -36,22 +27,6 @@ _READ_KEY: Final[Mapping[str, Callable[[str], object]]] = {
     "HUB_JWT_PUBLIC_KEY": from_pem,
     "HUB_JWT_SECRET": from_secret,
 }
-
-
-class Level(StrEnum):
-    """The severity of a finding. With a `fail` the command exits with 1."""
-
-    OK = "ok"
-    WARN = "warn"
-    FAIL = "fail"
-
-
-class Finding(NamedTuple):
-    """One line of the report."""
-
-    level: Level
-    what: str
-    text: str
 
 
 def check_settings(env: Mapping[str, str]) -> Iterator[Finding]:
@@ -116,47 +91,6 @@ def check_files(max_connections: int) -> Finding:
         "files",
         f"only {soft} files may be open, but WEBSOCKET_MAX_CONNECTIONS is {max_connections}: raise `ulimit -n`",
     )
-
-
-async def check_redis(url: str, settings: Settings | None) -> list[Finding]:
-    """Check the server: reachable, supported version and configuration, partitions and durability as in the settings."""
-    try:
-        calls = Calls.at(url, "hub-doctor")
-        try:
-            facts, keys = await read_facts(calls), await kept_keys(calls)
-        finally:
-            calls.close()
-    except ConfigurationRefused as refused:
-        return [Finding(Level.FAIL, "settings", str(refused))]
-    except StreamsError as away:
-        return [Finding(Level.FAIL, AWAY, str(away))]
-    return [*_of_facts(facts), *(_of_settings(facts, keys, settings) if settings else ())]
-
-
-def _of_facts(facts: ServerFacts) -> Iterator[Finding]:
-    version = ".".join(map(str, facts.version))
-    try:
-        check_facts(facts)
-    except ConfigurationRefused as refused:
-        yield Finding(Level.FAIL, "redis", str(refused))
-    else:
-        yield Finding(Level.OK, "redis", f"{version}, {facts.maxmemory_policy}, {facts.replicas} replicas")
-
-
-def _of_settings(facts: ServerFacts, keys: Keys | None, settings: Settings) -> Iterator[Finding]:
-    if keys is not None and keys.partitions != settings.partitions:
-        yield Finding(
-            Level.FAIL, "partitions", f"HUB_PARTITIONS must be {keys.partitions}: the log was started with that number"
-        )
-    else:
-        yield Finding(Level.OK, "partitions", str(settings.partitions))
-    try:
-        policy = DurabilityPolicy(settings.durability, facts)
-    except ConfigurationRefused as refused:
-        yield Finding(Level.FAIL, "durability", str(refused))
-    else:
-        levels = {kind: policy.level_of(kind) for kind in settings.durability}
-        yield Finding(Level.OK, "durability", ", ".join(f"{kind}={level}" for kind, level in levels.items()))
 
 
 def check_node(address: HubAddress) -> Finding:

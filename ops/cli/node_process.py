@@ -27,9 +27,11 @@ from hub.http.siblings import Siblings
 from hub.logs import log_as_set
 from hub.server import make_server
 from ops.children import end_with
-from ops.cli.checks import AWAY, OF_SETTINGS, Level, check_redis, key_problem
+from ops.cli.checks import key_problem
 from ops.cli.extensions import extensions_of
 from ops.cli.failure import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, CommandFailed
+from ops.cli.findings import Level
+from ops.cli.redis_checks import AWAY, OF_SETTINGS, check_redis
 from ops.tracing import exported_traces
 
 _LOOK_EVERY_S = 0.01

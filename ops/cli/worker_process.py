@@ -23,6 +23,7 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 from consumers.agents.loading import load_agents
 from consumers.handlers.files import FileReactions
 from consumers.handlers.own import load_handlers
+from consumers.jobs import check_jobs_place
 from consumers.metrics import ConsumerCollector
 from consumers.worker import Worker, WorkerOptions, running
 from hub.config import Settings
@@ -55,6 +56,7 @@ async def running_worker(settings: Settings, options: WorkerOptions) -> AsyncIte
     Raises:
         LogUnavailable, ConfigurationRefused: Redis is unreachable, or its configuration is unsafe.
     """
+    check_jobs_place(options.redis_url, options.jobs_redis_url)
     async with reading_archive(settings) as (archive, cold):
         log = await Log.open(options.redis_url, partitions=options.partitions, durability=options.durability, cold=cold)
         try:
@@ -143,6 +145,7 @@ def worker_options(settings: Settings, *, has_demo: bool = False) -> WorkerOptio
         raise CommandFailed(f"HUB_HANDLERS: {error}", EXIT_USAGE) from error
     return WorkerOptions(
         redis_url=settings.redis_url,
+        jobs_redis_url=settings.jobs_redis_url,
         partitions=settings.partitions,
         durability=settings.durability,
         agents=agents,

@@ -14,6 +14,7 @@ from streams.records.scripts import load
 from streams.redis.calls import Calls
 from streams.redis.keys import WORKERS
 from streams.redis.log import Log
+from streams.redis.partition_calls import PartitionCalls
 
 _LEASE: Final = load("lease")
 _PROCESS_LEASE: Final = load("process_lease")
@@ -27,7 +28,7 @@ class Leases:
         run_calls: the calls for leases of runs, if another thread makes them; by default the log's own.
     """
 
-    def __init__(self, log: Log, worker: str, run_calls: Calls | None = None) -> None:
+    def __init__(self, log: Log, worker: str, run_calls: PartitionCalls | None = None) -> None:
         self._log = log
         self._run_calls = run_calls
         self._keys = log.keys
@@ -79,7 +80,9 @@ class Leases:
         return await self._run(self._calls_of(channel), key, operation, holder, life_ms, "1", reason)
 
     def _calls_of(self, channel: Channel) -> Calls:
-        return self._run_calls or self._log.calls_of(channel)
+        if self._run_calls is None:
+            return self._log.calls_of(channel)
+        return self._run_calls.in_partition(self._keys.of(channel).partition)
 
     async def sign_in(self, life_ms: int) -> int:
         """Renew this worker's own lease. Returns the number of workers with a valid lease, including this one."""

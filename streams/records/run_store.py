@@ -219,7 +219,7 @@ class RunStore:
         Raises:
             LogUnavailable: Redis is unreachable.
         """
-        calls, after = self._log.own_calls("run-hints"), "$"
+        calls, after = self._log.own_calls("run-hints", CONTROL), "$"
         try:
             while True:
                 after = await self._hear(calls, after, on_hint)

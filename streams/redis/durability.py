@@ -27,6 +27,7 @@ class ServerFacts:
 
     Attributes:
         used_bytes: memory in use, in bytes; `max_bytes` is the limit, 0 if there is none.
+        mode: `standalone`, `cluster` or `sentinel`.
     """
 
     version: tuple[int, ...]
@@ -38,6 +39,8 @@ class ServerFacts:
     is_rewriting: bool = False
     used_bytes: int = 0
     max_bytes: int = 0
+    is_replica: bool = False
+    mode: str = "standalone"
 
 
 class DurabilityPolicy:

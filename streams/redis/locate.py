@@ -119,6 +119,7 @@ class Locator:
 
         Raises:
             LogUnavailable: none of the known servers answers.
+            ConfigurationRefused: one of them does not belong to a Cluster.
         """
         failure: Exception | None = None
         doubtful: SlotMap | None = None
@@ -178,6 +179,10 @@ class Locator:
         finally:
             wire.abort()
         for reply in replies:
+            if isinstance(reply, hiredis.ReplyError) and "cluster support disabled" in str(reply):
+                raise ConfigurationRefused(
+                    "this Redis does not belong to a Cluster: write redis://host:6379, without `+cluster`"
+                )
             if isinstance(reply, hiredis.ReplyError):
                 raise LogUnavailable(f"it refuses to tell: {reply}")
         return replies

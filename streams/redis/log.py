@@ -22,45 +22,13 @@ from streams.redis.cluster import ClusterServers
 from streams.redis.durability import RANK
 from streams.redis.keys import CONFIG, DEFAULT_LIMITS, Keys, Limits, Servers, slot_of
 from streams.redis.locate import Locator
+from streams.redis.partition_calls import PartitionCalls
 from streams.redis.replay import PAGE_EVENTS, Replay
 from streams.redis.server import LoneServer, Server, new_epoch
 from streams.redis.tail import Tail
 
 PARTITIONS: Final = 8
 """Default number of partitions of a new log."""
-
-
-class PartitionCalls:
-    """Calls over separate connections: one for all partitions, or in a Cluster one for each.
-
-    Args:
-        calls: the calls for each partition; the same object for all partitions that share a connection.
-    """
-
-    def __init__(self, calls: Sequence[Calls]) -> None:
-        self._calls = calls
-
-    @classmethod
-    def at(cls, locator: Locator, keys: Keys, name: str) -> PartitionCalls:
-        """Connections that are opened by the first call."""
-        if not locator.is_cluster:
-            return cls([Calls(partial(locator.open, name))] * keys.partitions)
-        slots = (slot_of(keys.prefix(number)) for number in range(keys.partitions))
-        return cls([Calls(partial(locator.open, name, slot)) for slot in slots])
-
-    def in_partition(self, partition: int) -> Calls:
-        """The calls to the server of a partition."""
-        return self._calls[partition]
-
-    def by_connection(self) -> Iterator[tuple[Sequence[int], Calls]]:
-        """For each connection, its partitions and its calls."""
-        for calls in dict.fromkeys(self._calls):
-            yield [number for number, one in enumerate(self._calls) if one is calls], calls
-
-    def close(self) -> None:
-        """Close the connections."""
-        for calls in dict.fromkeys(self._calls):
-            calls.close()
 
 
 class Log:
@@ -296,11 +264,6 @@ class Log:
         """For each server, its partitions and its calls, so that one write per server reaches all partitions."""
         for server in self.servers:
             yield [at for at in range(self.keys.partitions) if self.servers.by_partition[at] is server], server.calls
-
-    def read_together(self) -> list[Sequence[int]]:
-        """The partitions in groups, such that one command may read streams of all partitions of a group."""
-        partitions = range(self.keys.partitions)
-        return [(number,) for number in partitions] if self.is_cluster else [partitions]
 
     def calls_of(self, channel: Channel) -> Calls:
         """The calls to the server of a channel."""

@@ -19,7 +19,7 @@ from streams.redis.calls import Calls
 from streams.redis.durability import DurabilityPolicy, ServerFacts
 from streams.redis.keys import CONFIG, Keys, Limits
 from streams.redis.locate import Locator
-from streams.redis.server_check import FixedLog, check_facts, fix_keys, read_clock, read_facts, read_memory
+from streams.redis.server_check import FixedLog, check_facts, check_mode, fix_keys, read_clock, read_facts, read_memory
 from streams.redis.tail import Labels, Tail
 from streams.redis.wire import Wire, open_wire
 from streams.redis.wire_set import WireSet
@@ -293,6 +293,7 @@ class LoneServer(Server):
         calls = Calls(partial(locator.open, "hub-check"))
         try:
             facts = await read_facts(calls)
+            check_mode(facts, is_cluster=False)
             check_facts(facts)
             fixed = await fix_keys(calls, partitions)
         finally:
@@ -335,4 +336,4 @@ async def _checked_facts(url: str) -> ServerFacts:
 
 def without_password(url: str) -> str:
     """The address of a server, for log lines and errors."""
-    return url.rpartition("@")[2]
+    return url.partition("://")[2].rpartition("@")[2].partition("?")[0].removesuffix("/0")

@@ -11,9 +11,22 @@ from streams.errors import CommandRefused, ConfigurationRefused, RightMissing
 from streams.redis.calls import Calls
 from streams.redis.durability import ServerFacts
 from streams.redis.keys import CONFIG, Keys, spread_tags
+from streams.redis.wire import Argument
 
 OLDEST_VERSION: Final = (6, 2)
 """The oldest supported version: 6.2 introduced XRANGE with an exclusive start, XAUTOCLAIM and XTRIM MINID."""
+
+_NEEDED: Final = (
+    "EVALSHA x 1 {k}", "EVAL x 1 {k}", "XADD {k} * f v", "XRANGE {k} - +", "XREVRANGE {k} + -", "XREAD STREAMS {k} 0", "XLEN {k}",
+    "XTRIM {k} MAXLEN 1", "XDEL {k} 0-1", "XINFO STREAM {k}", "XGROUP CREATE {k} g 0", "XREADGROUP GROUP g c STREAMS {k} >",
+    "XACK {k} g 0-1", "XCLAIM {k} g c 0 0-1", "XPENDING {k} g", "HSET {k} f v", "HSETNX {k} f v", "HGET {k} f", "HMGET {k} f",
+    "HGETALL {k}", "HDEL {k} f", "HEXISTS {k} f", "HLEN {k}", "HKEYS {k}", "HSCAN {k} 0", "HINCRBY {k} f 1", "ZADD {k} 1 m",
+    "ZREM {k} m", "ZRANGE {k} 0 1", "ZRANGEBYSCORE {k} 0 1", "ZRANGEBYLEX {k} - +", "ZREMRANGEBYSCORE {k} 0 1", "ZSCORE {k} m",
+    "ZCARD {k}", "ZCOUNT {k} 0 1", "SADD {k} m", "SISMEMBER {k} m", "SMEMBERS {k}", "SET {k} v", "GET {k}", "INCRBY {k} 1",
+    "DECRBY {k} 1", "DEL {k}", "EXISTS {k}", "EXPIRE {k} 1", "PEXPIRE {k} 1", "PERSIST {k}", "RENAME {k} {k}", "SCAN 0", "TIME",
+    "INFO", "CLIENT SETNAME x", "WAIT 0 1",
+)  # fmt: skip # a table
+"""The commands that the hub's processes send, each with arguments that Redis would accept; a script's commands count as well."""
 
 
 class FixedLog(NamedTuple):
@@ -42,8 +55,20 @@ async def read_facts(calls: Calls) -> ServerFacts:
     replicas = int(info.get("connected_slaves", 0))
     is_rewriting = "1" in {info.get("aof_rewrite_in_progress"), info.get("aof_rewrite_scheduled")}
     run_id = info.get("run_id", "")
+    is_replica = info.get("role") == "slave"
     memory = _memory_in(info)
-    return ServerFacts(version, run_id, is_fsync_always, is_append_only, replicas, policy, is_rewriting, *memory)
+    return ServerFacts(
+        version,
+        run_id,
+        is_fsync_always,
+        is_append_only,
+        replicas,
+        policy,
+        is_rewriting,
+        *memory,
+        is_replica,
+        _mode_in(info),
+    )
 
 
 async def read_clock(calls: Calls) -> int:
@@ -73,6 +98,29 @@ async def read_memory(calls: Calls) -> tuple[int, int]:
     return _memory_in(_parse_info(await calls.call("INFO", "memory")))
 
 
+async def missing_rights(calls: Calls) -> list[str]:
+    """The commands that the hub needs and the user may not run on the hub's keys, as names for ACL rules.
+
+    Nothing is run: after MULTI, Redis refuses a forbidden command at once; DISCARD forgets the others.
+
+    Raises:
+        LogUnavailable: Redis is unreachable, or MULTI is forbidden.
+        CommandRefused: Redis does not know one of the commands.
+    """
+    await calls.call("MULTI")
+    missing: list[str] = []
+    try:
+        for line in _NEEDED:
+            command: list[Argument] = [CONFIG if word == "{k}" else word for word in line.split(" ")]
+            try:
+                await calls.call(*command)
+            except RightMissing:
+                missing.append(line.split(" ")[0].lower())
+    finally:
+        await calls.call("DISCARD")
+    return missing
+
+
 async def count_commands(calls: Calls) -> dict[str, int]:
     """The number of calls of each command since the server started, including those from scripts, by lower-case name."""
     stats = _parse_info(await calls.call("INFO", "commandstats"))
@@ -91,6 +139,20 @@ def check_facts(facts: ServerFacts) -> None:
         raise ConfigurationRefused(
             f"maxmemory-policy is {facts.maxmemory_policy}, which may evict streams: CONFIG SET maxmemory-policy noeviction"
         )
+
+
+def check_mode(facts: ServerFacts, *, is_cluster: bool) -> None:
+    """Refuse a server that is of another kind than REDIS_URL says.
+
+    Raises:
+        ConfigurationRefused: the server belongs to a Cluster, or is a Sentinel.
+    """
+    if facts.mode == "sentinel":
+        raise ConfigurationRefused(
+            "this is a Sentinel: write redis+sentinel://host:26379,host:26379/name, with the name that it watches"
+        )
+    if facts.mode == "cluster" and not is_cluster:
+        raise ConfigurationRefused("this Redis belongs to a Cluster: write redis+cluster://host:6379,host:6379")
 
 
 async def kept_keys(calls: Calls) -> Keys | None:
@@ -152,6 +214,12 @@ def _refuse_other_number(wanted: int, begun_with: int) -> None:
 
 def _memory_in(info: Mapping[str, str]) -> tuple[int, int]:
     return int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
+
+
+def _mode_in(info: Mapping[str, str]) -> str:
+    if info.get("cluster_enabled") == "1":
+        return "cluster"
+    return "sentinel" if "sentinel" in {info.get("redis_mode"), info.get("server_mode")} else "standalone"
 
 
 def _parse_info(text: bytes) -> dict[str, str]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Final, NamedTuple
 
 from streams.archive.cold import ArchivePlace, ColdReader, is_before
@@ -12,7 +15,9 @@ from streams.cursor import START, Position
 from streams.envelope import Entry
 from streams.errors import RecordDamaged
 from streams.redis.calls import Calls, pairs
-from streams.redis.keys import Keys
+from streams.redis.keys import CONFIG, Keys, slot_of
+from streams.redis.locate import Locator
+from streams.redis.partition_calls import PartitionCalls
 from streams.redis.replay import PAGE_EVENTS, has_checksum, read_checked_entry
 from streams.redis.server_check import kept_keys, kept_life
 from streams.redis.wire import Reply
@@ -54,22 +59,24 @@ class StoredLog:
     """Reads an existing log without changing it; created by `open`.
 
     Args:
-        url: the URL of its Redis.
+        url: REDIS_URL.
         keys: builds the names of all keys.
-        life: the identity of the log; "" if none is recorded.
-        calls: calls to that Redis.
+        lives: the identity of the data of each partition; "" if none is recorded.
+        calls: calls to the server of each partition.
         cold: reads the archive; None leaves trimmed events out.
 
     Attributes:
-        url: the URL of its Redis.
+        url: REDIS_URL.
         keys: builds the names of all keys.
         unchecked_count: number of events read that were stored without a checksum.
     """
 
-    def __init__(self, url: str, keys: Keys, life: str, calls: Calls, cold: ColdReader | None = None) -> None:
+    def __init__(
+        self, url: str, keys: Keys, lives: Sequence[str], calls: PartitionCalls, cold: ColdReader | None = None
+    ) -> None:
         self.url = url
         self.keys = keys
-        self._life = life
+        self._lives = lives
         self._calls = calls
         self._cold = cold
         self.unchecked_count = 0
@@ -81,16 +88,17 @@ class StoredLog:
         Raises:
             LogUnavailable: Redis could not be reached.
         """
-        calls = Calls.at(url, "hub-reader")
+        locator = Locator(url)
+        config = Calls(partial(locator.open, "hub-reader", slot_of(CONFIG)))
         try:
-            keys = await kept_keys(calls)
-            if keys is not None:
-                return cls(url, keys, await kept_life(calls), calls, cold)
-        except BaseException:
-            calls.close()
-            raise
-        calls.close()
-        return None
+            keys = await kept_keys(config)
+            if keys is None:
+                return None
+            calls = PartitionCalls.at(locator, keys, "hub-reader")
+            lives = await _kept_lives(keys, locator, config, calls)
+        finally:
+            config.close()
+        return cls(url, keys, lives, calls, cold)
 
     async def record(self, channel: Channel) -> ChannelRecord:
         """Read the channel's record.
@@ -100,7 +108,9 @@ class StoredLog:
         """
         keys = self.keys.of(channel)
         directory = self.keys.directory(keys.partition, channel.tenant, channel.kind)
-        (epoch, seq, floor_id, floor_seq, covered, mark), listed, has_stream = await self._calls.pipeline(
+        (epoch, seq, floor_id, floor_seq, covered, mark), listed, has_stream = await self.calls_in(
+            keys.partition
+        ).pipeline(
             [
                 ("HMGET", keys.meta, "epoch", "seq", "floor_id", "floor_seq", "covered", "archive"),
                 ("ZSCORE", directory, channel.name),
@@ -109,8 +119,9 @@ class StoredLog:
         )
         last_id = None
         if has_stream:
-            last_id = pairs(await self._calls.call("XINFO", "STREAM", keys.stream))[b"last-generated-id"].decode()
-        first = first_epoch(self._life, channel) if self._life else None
+            facts = await self.calls_in(keys.partition).call("XINFO", "STREAM", keys.stream)
+            last_id = pairs(facts)[b"last-generated-id"].decode()
+        first = first_epoch(life, channel) if (life := self._lives[keys.partition]) else None
         try:
             floor = Position(floor_id.decode(), int(floor_seq)) if floor_seq else Position(START, 0)
             covered_id, _, covered_seq = (covered or b"0 0").decode().partition(" ")
@@ -140,7 +151,7 @@ class StoredLog:
         Each event is verified against its checksum (`Entry.is_damaged`). Events that were trimmed are read from the archive.
         """
         names, start = self.keys.of(channel), "-" if after == START else f"({after}"
-        raw, (epoch, mark, floor) = await self._calls.pipeline(
+        raw, (epoch, mark, floor) = await self.calls_in(names.partition).pipeline(
             [  # the record last: what was trimmed in between is then known to be in the archive
                 ("XRANGE", names.stream, start, upto, "COUNT", _PAGE_EVENTS),
                 ("HMGET", names.meta, "epoch", "archive", "floor_id"),
@@ -155,7 +166,8 @@ class StoredLog:
     async def hot_page(self, channel: Channel, after: str = START) -> list[Entry]:
         """One page of the events in Redis alone."""
         names, start = self.keys.of(channel), "-" if after == START else f"({after}"
-        return self._read(await self._calls.call("XRANGE", names.stream, start, "+", "COUNT", _PAGE_EVENTS), names.path)
+        calls = self.calls_in(names.partition)
+        return self._read(await calls.call("XRANGE", names.stream, start, "+", "COUNT", _PAGE_EVENTS), names.path)
 
     def _read(self, raw: list[Reply], path: bytes) -> list[Entry]:
         self.unchecked_count += sum(not has_checksum(entry) for entry in raw)
@@ -164,21 +176,28 @@ class StoredLog:
     async def newest(self, channel: Channel, count: int) -> list[Entry]:
         """The newest events, oldest first: `count`, but never more than a page."""
         names = self.keys.of(channel)
-        raw = await self._calls.call("XREVRANGE", names.stream, "+", "-", "COUNT", min(count, _PAGE_EVENTS))
+        calls, limit = self.calls_in(names.partition), min(count, _PAGE_EVENTS)
+        raw = await calls.call("XREVRANGE", names.stream, "+", "-", "COUNT", limit)
         return [read_checked_entry(entry, names.path) for entry in reversed(raw)]
 
-    def by_server(self) -> list[tuple[range, Calls]]:
-        """The partitions of each server, and the calls to it."""
-        return [(range(self.keys.partitions), self._calls)]
+    def by_server(self) -> Iterator[tuple[Sequence[int], Calls]]:
+        """The partitions of each connection, and the calls over it."""
+        return self._calls.by_connection()
 
     def calls_in(self, partition: int) -> Calls:
         """The calls to the server of a partition."""
-        del partition  # one server holds all partitions
-        return self._calls
+        return self._calls.in_partition(partition)
 
     def close(self) -> None:
         """Close the connection."""
         self._calls.close()
+
+
+async def _kept_lives(keys: Keys, locator: Locator, config: Calls, calls: PartitionCalls) -> list[str]:
+    if not locator.is_cluster:
+        return [await kept_life(config)] * keys.partitions
+    numbers = range(keys.partitions)
+    return await asyncio.gather(*(kept_life(calls.in_partition(at), keys.config(at)) for at in numbers))
 
 
 def first_epoch(life: str, channel: Channel) -> str:

@@ -22,15 +22,17 @@ def doctor(redis: Redis = "", data: Data = DEFAULT_DATA, url: Url = "") -> None:
 
     Example: hub doctor --redis redis://localhost:6379/0
     """
-    from ops.cli.checks import Finding, Level, check_build, check_node, check_redis, check_settings
+    from ops.cli.checks import check_build, check_node, check_settings
+    from ops.cli.findings import Finding, Level
     from ops.cli.log_access import present_redis_at
+    from ops.cli.redis_checks import check_redis_fully
     from ops.cli.running_hub import address_of
     from streams.errors import StreamsError
 
     findings = [check_build(), *check_settings(os.environ)]
     try:
         with present_redis_at(redis, data) as address:
-            findings += run(check_redis(address, _settings()))
+            findings += run(check_redis_fully(address, _settings()))
     except CommandFailed as absent:
         findings.append(Finding(Level.WARN, "redis", str(absent)))
     except StreamsError as refused:

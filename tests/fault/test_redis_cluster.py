@@ -1,0 +1,252 @@
+"""A hub on a Redis Cluster: people and agents on all primaries; a lost primary, a moved slot, a flushed server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from consumers.worker import running
+from hub.client import Event, Gap, HubClient
+from streams.channel import Channel, parse_channel
+from streams.cursor import Cursor, Resumable, judge
+from streams.cursor import Gap as LogGap
+from streams.envelope import Actor, Appended, Draft
+from streams.errors import ConfigurationRefused, LogUnavailable
+from streams.redis.keys import slot_of
+from streams.redis.log import Log
+from support.appending import outcome
+from support.nodes import running_node, token
+from support.redis_cluster import Member, RedisCluster
+from support.redis_server import server_binary
+from support.run_rig import Client, options
+from support.socket_client import client
+from support.tail_recorder import TailRecorder
+from support.until import until
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[RedisCluster]:
+    """Three primaries with a replica each."""
+    binary = server_binary("valkey") or server_binary("7")
+    if binary is None:
+        pytest.skip("no server 7.0 or newer here")
+    cluster = RedisCluster(binary, has_replicas=True)
+    yield cluster
+    cluster.close()
+
+
+@pytest.fixture
+async def log(cluster: RedisCluster) -> AsyncIterator[Log]:
+    """The log there."""
+    log = await Log.open(cluster.url)
+    yield log
+    await log.close()
+
+
+def one_on_each(log: Log, cluster: RedisCluster, tenant: str) -> dict[Member, Channel]:
+    """A conversation on each primary, by the server that keeps it now."""
+    found: dict[int, tuple[Member, Channel]] = {}
+    for number in range(200):
+        channel = parse_channel(tenant, f"conversation:{number}")
+        keeper = cluster.keeper(slot_of(log.keys.of(channel).stream))
+        found.setdefault(keeper.number, (keeper, channel))
+        if len(found) == len(cluster.primaries):
+            break
+    return dict(found.values())
+
+
+def said(channel: Channel, text: str, command: str | None = None) -> Draft:
+    return Draft(channel, "chat.message", json.dumps({"text": text}).encode(), Actor("user", "alice"), command=command)
+
+
+async def seqs(log: Log, channel: Channel) -> list[int]:
+    """The seqs in the log."""
+    found: list[int] = []
+    after = "0"
+    while page := await log.page(channel, after):
+        found += [entry.seq for entry in page]
+        after = page[-1].id.decode()
+    return found
+
+
+async def parrot(ctx: Any, given: Any) -> Any:
+    """Says it back."""
+    yield given.text
+
+
+class Load:
+    """Writes to a channel one message after the other, each until it is stored; `refused` counts the refusals."""
+
+    def __init__(self, log: Log, channel: Channel) -> None:
+        self.log, self.channel = log, channel
+        self.stored: list[Appended] = []
+        self.refused = 0
+        self._task = asyncio.create_task(self._write())
+
+    async def _write(self) -> None:
+        while True:
+            answer = await outcome(self.log, said(self.channel, "x", f"l-{len(self.stored)}"))
+            if isinstance(answer, Appended):
+                self.stored.append(answer)
+            else:
+                assert isinstance(answer, LogUnavailable), answer
+                self.refused += 1
+            await asyncio.sleep(0)
+
+    async def more(self, count: int = 20) -> None:
+        """Wait until this many further messages are stored."""
+        wanted = len(self.stored) + count
+        await until(lambda: len(self.stored) >= wanted or self._task.done())
+        assert not self._task.done(), self._task
+
+    async def end(self) -> None:
+        """Stop writing."""
+        self._task.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._task
+
+
+async def test_people_and_agents_on_all_primaries(cluster: RedisCluster, log: Log, redis_url: str, tenant: str) -> None:
+    """Writing, resuming, presence and an agent's answer, in a channel of each primary; arq is beside the cluster."""
+    channels = list(one_on_each(log, cluster, tenant).values())
+    agents = options(cluster.url, {"a": parrot}, jobs_redis_url=redis_url)
+    async with running(agents), running_node(cluster.url) as node, running_node(cluster.url) as other:
+        async with client(node.ws_url, token("bob", tenant)) as bob:
+            for channel in channels:
+                await bob.subscribe(channel.wire, presence=True)
+            async with HubClient([node.url, other.url], token("alice", tenant)) as alice:
+                for channel in channels:
+                    await alice.send(channel.wire, "one")
+                    subscription = alice.subscribe(channel.wire, after="0")
+                    first = await anext(subscription)
+                    alice.cut()
+                    await alice.send(channel.wire, "two")
+                    second = await anext(subscription)
+                    assert [(e.seq, e.payload["text"]) for e in (first, second) if isinstance(e, Event)] == [
+                        (1, "one"),
+                        (2, "two"),
+                    ]
+            heard = [frame["channel"] for frame in await bob.events(6)]
+            people = {frame["channel"] for frame in bob.seen if "presence" in frame["type"]}
+        ends = [await (on := Client(log, channel)).end(await on.ask("hello")) for channel in channels]
+        async with node.http() as http:
+            status = (await http.get("/readyz")).json()
+
+    assert [heard.count(channel.wire) for channel in channels] == [2, 2, 2]
+    assert people == {channel.wire for channel in channels}
+    assert [end["outcome"] for end in ends] == ["success"] * 3
+    assert status == {"status": "ready"}
+
+
+async def test_a_worker_without_a_place_for_jobs_is_refused(cluster: RedisCluster) -> None:
+    """In one sentence, which names the setting."""
+    with pytest.raises(ConfigurationRefused, match="HUB_JOBS_REDIS_URL"):
+        async with running(options(cluster.url, {"a": parrot})):
+            pass
+
+
+async def test_a_flushed_server_begins_new_epochs_for_its_channels_alone(
+    cluster: RedisCluster, log: Log, tenant: str
+) -> None:
+    """The followers of those are told of the break; the cursors of the others are as good as before."""
+    channels = one_on_each(log, cluster, tenant)
+    (lost_member, lost), *others = channels.items()
+    seen = {channel: TailRecorder(log, channel) for channel in channels.values()}
+    cursors = {}
+    for channel in channels.values():
+        appended = await log.append(said(channel, "before"))
+        cursors[channel] = Cursor(appended.id, appended.seq, (await seen[channel].watch()).epoch)
+
+    with lost_member.client() as redis:
+        redis.flushall()
+    await seen[lost].until(breaks=1)
+    for channel in channels.values():
+        await log.append(said(channel, "after"))
+    judged = {c: judge(at, await log.look(c, at.after)) for c, at in cursors.items()}
+
+    assert isinstance(judged[lost], LogGap)
+    assert [type(judged[channel]) for _, channel in others] == [Resumable] * 2
+    assert [seen[channel].break_count for _, channel in others] == [0, 0]
+    for recorder in seen.values():
+        recorder.unwatch()
+
+
+async def test_a_slot_that_moves_under_load_loses_nothing(cluster: RedisCluster, log: Log, tenant: str) -> None:
+    """Appends are refused while it moves, at most; the followers read on at the new server, the other channels know nothing."""
+    channels = one_on_each(log, cluster, tenant)
+    (source, moving), (target, quiet), _ = channels.items()
+    seen = {channel: TailRecorder(log, channel) for channel in (moving, quiet)}
+    for recorder in seen.values():
+        await recorder.watch()
+    loads = [Load(log, channel) for channel in seen]
+    await loads[0].more()
+    slot = slot_of(log.keys.of(moving).stream)
+
+    cluster.move_slot(slot, source, target)
+    await until(lambda: log.servers.keeping(log.keys.of(moving).stream).where == target.address)
+    await loads[0].more()
+    for load in loads:
+        await load.end()
+    for recorder in seen.values():
+        await recorder.until(events=len(await seqs(log, recorder.channel)))
+
+    for load, recorder in zip(loads, seen.values(), strict=True):
+        whole = await seqs(log, recorder.channel)
+        assert whole == list(range(1, len(whole) + 1))
+        assert {one.seq for one in load.stored} <= set(whole)
+        assert recorder.seqs == whole
+        recorder.unwatch()
+    assert (loads[1].refused, seen[quiet].break_count) == (0, 0)
+    cluster.move_slot(slot, target, source)
+
+
+async def test_a_killed_primary_stops_its_partitions_until_its_replica_is_promoted(
+    cluster: RedisCluster, log: Log, tenant: str
+) -> None:
+    """The other channels are written and followed throughout; afterwards every stored event is there, or its loss is told."""
+    channels = one_on_each(log, cluster, tenant)
+    (killed, lost), *_others = channels.items()
+    async with running_node(cluster.url) as node, HubClient([node.url], token("alice", tenant)) as reader:
+        following = reader.subscribe(lost.wire, after="0", on_gap="report")
+        loads = [Load(log, channel) for channel in channels.values()]
+        for load in loads:
+            await load.more()
+
+        killed.kill()
+        await until(lambda: log.away_count > 0)
+        for load in loads[1:]:
+            await load.more(40)
+        is_lost_still_away = log.away_count > 0
+        async with node.http() as http:
+            status = await http.get("/readyz")
+        await loads[0].more()
+        for load in loads:
+            await load.end()
+        last = await log.append(said(lost, "last"))
+        read: dict[str, Event] = {}
+        gaps: list[Gap] = []
+        async with asyncio.timeout(30):
+            async for item in following:
+                if isinstance(item, Gap):
+                    gaps.append(item)
+                elif isinstance(item, Event):
+                    read[item.id] = item
+                    if item.id == last.id:
+                        break
+        whole = await seqs(log, lost)
+        kept = {entry.id.decode() for entry in await log.page(lost, limit=10_000)}
+
+    cluster.start(killed)
+    cluster.wait_until_whole()
+    assert is_lost_still_away
+    assert (status.status_code, bool(status.json().get("away"))) == (200, True)
+    assert [load.refused for load in loads[1:]] == [0, 0]
+    assert whole == list(range(1, len(whole) + 1))
+    missing = {one.id for one in loads[0].stored} - kept
+    assert kept <= read.keys() | {one for gap in gaps for one in [gap.head.id]} or gaps
+    assert not missing or gaps or not (missing & read.keys())

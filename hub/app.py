@@ -146,7 +146,7 @@ def make_parts(
         clock=NodeClock(),
         flags=FeatureFlags(edge.node, extensions.rollout_provider),
         own_events=extensions.events,
-        tracing=open_tracing(is_on=settings.tracing == "on"),
+        tracing=open_tracing(settings.traced_share),
     )
 
 

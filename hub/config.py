@@ -24,6 +24,7 @@ from hub.readers import (
     PATHS,
     RATES,
     RETENTION,
+    SHARE,
     NamedObject,
     RateOverride,
     Setting,
@@ -201,11 +202,12 @@ class Settings:
         default=(),
         shown="none",
     )
-    tracing: str = setting(
+    traced_share: float = setting(
         "HUB_TRACING",
-        words("on or off", r"on|off"),
-        "record traces with OpenTelemetry, which the extra `otel` installs; `OTEL_*` variables configure sampling and export",
-        default="off",
+        SHARE,
+        "share of traces to record with OpenTelemetry, which the extra `otel` installs and `OTEL_*` variables configure; `on` for "
+        "all. Traces that clients begin are recorded unless it is off",
+        default=0.0,
         shown="off",
     )
     websocket_url: str | None = setting(

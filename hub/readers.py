@@ -254,6 +254,14 @@ def _read_hosts(text: str) -> frozenset[str]:
     return hosts
 
 
+def _read_share(text: str) -> float:
+    value = float({"off": "0", "on": "1"}.get(text, text))
+    if not 0.0 <= value <= 1.0:
+        raise _refuse(text)
+    return value
+
+
+SHARE: Final = Reader(_read_share, "off, on, or a share from 0 to 1 such as 0.01")
 PATHS: Final = Reader(lambda text: tuple(_entries(text)), "paths of files, separated by commas")
 NETWORKS: Final = Reader(_read_networks, "`none`, or addresses and networks such as 10.0.0.0/8, separated by commas")
 HOSTS: Final = Reader(_read_hosts, "host names without port, such as hub.example.com, separated by commas")

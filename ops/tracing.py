@@ -12,7 +12,7 @@ from ops.cli.failure import EXIT_USAGE, CommandFailed
 
 @contextmanager
 def exported_traces(settings: Settings, part: str) -> Iterator[None]:
-    """Exports traces inside the block if HUB_TRACING is on, and what is left at its end.
+    """Exports traces inside the block unless HUB_TRACING is off, and what is left at its end.
 
     Where a provider is configured already, as by `opentelemetry-instrument`, that one is used.
 
@@ -23,7 +23,7 @@ def exported_traces(settings: Settings, part: str) -> Iterator[None]:
     Raises:
         CommandFailed: the extra `otel` is not installed.
     """
-    if settings.tracing != "on":
+    if not settings.traced_share:
         yield
         return
     try:
@@ -33,7 +33,7 @@ def exported_traces(settings: Settings, part: str) -> Iterator[None]:
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError as missing:
-        raise CommandFailed(f"HUB_TRACING=on needs pip install 'realtime-hub[otel]': {missing}", EXIT_USAGE) from None
+        raise CommandFailed(f"HUB_TRACING needs pip install 'realtime-hub[otel]': {missing}", EXIT_USAGE) from None
     if isinstance(trace.get_tracer_provider(), TracerProvider):
         yield
         return

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from random import random
 from time import time_ns
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,6 +26,7 @@ TRACEPARENT: Final = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}
 _KEY: Final = b'"traceparent":"'
 _LENGTH: Final = 55
 _NS: Final = 1_000_000_000
+_SAMPLED: Final = 1
 Attributes = Mapping[str, str | int]
 _NONE: Final[Attributes] = {}
 
@@ -80,18 +82,29 @@ class Span:
 
 
 class Tracing:
-    """Begins spans of one process."""
+    """Begins spans of one process.
 
-    def __init__(self, tracer: Tracer) -> None:
+    Args:
+        tracer: OpenTelemetry's.
+        share: the share of traces that are begun here. Drawn before the SDK is asked, whose sampler costs 9 µs a command.
+    """
+
+    def __init__(self, tracer: Tracer, share: float = 1.0) -> None:
         self._tracer = tracer
+        self._share = share
 
     def begin(
         self, name: str, parent: str | None, attributes: Attributes = _NONE, *, ago_s: float = 0.0
     ) -> Span | None:
         """Begins a step that started `ago_s` seconds ago, below `parent` or as the root of a new trace.
 
-        None if the step is not recorded, because it was not sampled.
+        None if the step is not recorded, because it was not sampled, here or where the trace began.
         """
+        if parent is None:
+            if self._share < 1.0 and random() >= self._share:
+                return None
+        elif not int(parent[-1], 16) & _SAMPLED:
+            return None
         start_ns = time_ns() - int(ago_s * _NS)
         span = self._tracer.start_span(name, _context_of(parent), attributes=attributes, start_time=start_ns)
         return Span(span) if span.is_recording() else None
@@ -120,16 +133,16 @@ def _context_of(parent: str | None) -> Any:
     return set_span_in_context(NonRecordingSpan(remote), Context())
 
 
-def open_tracing(*, is_on: bool) -> Tracing | None:
-    """The tracing of a process, on the provider that is configured in it; None if it is off.
+def open_tracing(share: float) -> Tracing | None:
+    """The tracing of a process, on the provider that is configured in it; None if no trace is to be recorded.
 
     Raises:
         ConfigurationRefused: OpenTelemetry is not installed.
     """
-    if not is_on:
+    if not share:
         return None
     try:
         from opentelemetry.trace import get_tracer
     except ImportError:
-        raise ConfigurationRefused("HUB_TRACING=on needs OpenTelemetry: pip install 'realtime-hub[otel]'") from None
-    return Tracing(get_tracer("realtime-hub"))
+        raise ConfigurationRefused("HUB_TRACING needs OpenTelemetry: pip install 'realtime-hub[otel]'") from None
+    return Tracing(get_tracer("realtime-hub"), share)

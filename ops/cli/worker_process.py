@@ -64,7 +64,7 @@ async def running_worker(settings: Settings, options: WorkerOptions) -> AsyncIte
                 handlers, keeper = (*options.handlers, FileReactions(finisher)), None
                 if archive is not None and (policy := settings.retention) is not None:
                     keeper = Keeper(log, archive, policy, audit_signer(settings), settings.checkpoint_interval_s)
-                uploads, tracing = finisher.ready_after, open_tracing(is_on=settings.tracing == "on")
+                uploads, tracing = finisher.ready_after, open_tracing(settings.traced_share)
                 options = dataclasses.replace(
                     options, handlers=handlers, uploads=uploads, tracing=tracing, keeper=keeper
                 )

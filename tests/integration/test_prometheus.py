@@ -91,7 +91,7 @@ def test_promtool_finds_no_fault(command: tuple[str, ...]) -> None:
 async def test_every_query_of_the_dashboards_is_answered(tmp_path: Path, lone_redis: RedisServer, tenant: str) -> None:
     """With values, once clients have spoken; and with labels of the names that it groups by. A slow bucket leads to its trace."""
     kept_spans()
-    async with rig(tmp_path, lone_redis, tracing="on") as here, here.node.http(token("a", tenant)) as http:
+    async with rig(tmp_path, lone_redis, traced_share=1.0) as here, here.node.http(token("a", tenant)) as http:
         async with client(here.node.ws_url, token("a", tenant)) as a:
             await a.subscribe(CHANNEL)
             await a.answer("chat.message", {"text": "hello", "agent": "a"}, CHANNEL)

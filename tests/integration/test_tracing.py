@@ -53,7 +53,7 @@ class Gate:
 @pytest.fixture
 async def gate(log: Log) -> AsyncIterator[Gate]:
     gate = Gate()
-    tracing = open_tracing(is_on=True)
+    tracing = open_tracing(1.0)
     async with running(options(log.url, {"talk": gate.talk}, tracing=tracing), log):
         yield gate
 
@@ -62,7 +62,7 @@ async def test_one_trace_from_the_keystroke_to_the_last_delta_across_a_resume(
     redis_url: str, tenant: str, gate: Gate, spans: InMemorySpanExporter
 ) -> None:
     """The socket is cut in the middle of the answer, and the client resumes on another node."""
-    async with running_node(redis_url, tracing="on") as one, running_node(redis_url, tracing="on") as two:
+    async with running_node(redis_url, traced_share=1.0) as one, running_node(redis_url, traced_share=1.0) as two:
         keystroke = trace.get_tracer("the client").start_span(
             "keystroke", context=trace.set_span_in_context(trace.INVALID_SPAN)
         )
@@ -98,7 +98,7 @@ async def test_one_trace_from_the_keystroke_to_the_last_delta_across_a_resume(
 async def test_a_command_without_a_context_begins_a_trace_and_a_metric_names_it(
     redis_url: str, tenant: str, spans: InMemorySpanExporter
 ) -> None:
-    async with running_node(redis_url, tracing="on") as node, node.http() as http:
+    async with running_node(redis_url, traced_share=1.0) as node, node.http() as http:
         async with client(node.ws_url, token("a", tenant)) as a:
             await a.subscribe(CHANNEL)
             await a.say(CHANNEL, "hello")
@@ -110,6 +110,20 @@ async def test_a_command_without_a_context_begins_a_trace_and_a_metric_names_it(
     assert told == "chat.message\n  deliver chat.message"
     assert re.search(rf'hub_command_to_ack_seconds_bucket.* # {{trace_id="{trace_id}"}}', scraped)
     assert re.search(rf'hub_publish_to_deliver_seconds_bucket.* # {{trace_id="{trace_id}"}}', scraped)
+
+
+async def test_of_a_share_a_client_s_decision_is_kept(redis_url: str, tenant: str, spans: InMemorySpanExporter) -> None:
+    """A traced command is recorded, one that is marked as not sampled is not, and of the others none for a share this small."""
+    body = {"type": "chat.message", "channel": CHANNEL, "payload": {"text": "x"}}
+    metas = [{"meta": {"traceparent": CONTEXT}}, {"meta": {"traceparent": f"{CONTEXT[:-1]}0"}}, {}]
+    async with running_node(redis_url, traced_share=1e-12) as node:
+        async with client(node.ws_url, token("a", tenant)) as a:
+            await a.subscribe(CHANNEL)
+            for number, meta in enumerate(metas):
+                await a.send_raw(json.dumps({**body, "id": str(number), **meta}))
+            await a.events(3)
+
+    assert sorted(span.name for span in spans.get_finished_spans()) == ["chat.message", "deliver chat.message"]
 
 
 async def test_without_tracing_the_context_is_stored_and_passed_on(redis_url: str, tenant: str) -> None:

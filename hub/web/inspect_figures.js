@@ -9,7 +9,7 @@ import { textElement } from "./safe_text.js";
 /** @typedef {{name: string, values: (number|null)[]}} Line */
 
 const EVERY_MS = 2_000;
-const KEPT = 150; // points: five minutes
+const KEPT = 60; // points: two minutes
 const SIZE = { width: 480, height: 120 };
 const NS = "http://www.w3.org/2000/svg";
 /** @type {{title: string, unit: string, lines: [string, (before: Reading, now: Reading) => number|null][]}[]} */
@@ -56,7 +56,7 @@ async function tick(place) {
   if (!answer.ok) throw new Refused(answer.status, `The metrics cannot be read now (${answer.status}). They are read again in two seconds.`);
   readings = [...readings, readingOf(await answer.text(), performance.now())].slice(-KEPT - 1);
   place.replaceChildren(
-    note("Of this node and the processes that share its port, for the last five minutes at most. For workers and other nodes use hub top --url."),
+    note("Of this node and the processes that share its port, for the last two minutes. For workers and other nodes use hub top --url."),
     ...PLOTS.map((plot) => {
       const lines = plot.lines.map(([name, of]) => ({ name, values: readings.slice(1).map((now, index) => of(readings[index], now)) }));
       return figure(plot.title, plot.unit, lines);

@@ -16,6 +16,7 @@ from streams.archive.manifest import ArchiveSegment, Manifest
 from streams.archive.merkle import HASH_BYTES, GrowingTree, leaf_hash
 from streams.archive.notes import Checkpoint, NoteRefused, Opened, PublicKey, open_checkpoint, read_checkpoint
 from streams.archive.objects import ArchiveObjects, ChannelFolder
+from streams.archive.proofs import EventProof, inclusion_path
 from streams.archive.segments import SegmentCodec, SegmentDamaged, line_of, read_line
 from streams.channel import Channel
 from streams.envelope import Entry
@@ -136,6 +137,35 @@ async def _compare(log: HeadLog, size: int, roots: dict[int, tuple[str, Checkpoi
                     )
     except (ArchiveDiffers, ValueError) as error:
         found.faults.append(f"the log of heads is damaged after {tree.size} of {size} heads: {error}")
+
+
+async def prove(objects: ArchiveObjects, channel: Channel, seq: int) -> EventProof:
+    """The proof that an event is under the newest checkpoint.
+
+    Raises:
+        ArchiveDiffers: no checkpoint covers the event, or a tile or an entry is missing.
+    """
+    log = HeadLog(objects, channel.tenant, "")
+    number = await log.checkpoint_count()
+    note = await log.checkpoint(number) if number else None
+    if note is None:
+        raise ArchiveDiffers(f"tenant {channel.tenant} has no checkpoint")
+    size, found, at = read_checkpoint(note).size, None, 0
+    async for leaves in log.leaves(size):
+        for leaf in leaves:
+            head = Head.parse(leaf)
+            if head.channel == channel.path and head.begin < seq <= head.begin + head.size:
+                found = (at, head)
+            at += 1
+    if found is None:
+        raise ArchiveDiffers(
+            f"event {seq} of {channel.wire} is under no checkpoint yet; they follow each other by the minute"
+        )
+    index, head = found
+    tree = ChannelFolder(objects, channel, head.epoch).tree
+    path = await inclusion_path(tree, seq - head.begin - 1, head.size)
+    head_path = await inclusion_path(log.tree, index, size)
+    return EventProof(seq, tuple(path), head, index, tuple(head_path), note)
 
 
 class RecordedLeaves:

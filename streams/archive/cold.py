@@ -125,8 +125,9 @@ class ColdReader:
         if frame is None:
             last = Position(segments[at].last_id, segments[at].last_seq)
             return self._lost(f"{segments[at].name} of {place.channel.path}", segments[at].first_seq - 1, last)[:limit]
-        found = [entry for entry in await self._read(place, segments[at], frame) if low < _order_of(entry) <= high]
-        return found[:limit]
+        found = await self._read(place, segments[at], frame)
+        first = bisect_right(found, low, key=_order_of)
+        return found[first : min(first + limit, bisect_right(found, high, key=_order_of))]
 
     async def before(self, place: ArchivePlace, end: str, limit: int) -> list[Entry]:
         """Events before `end`, newest first; an empty list is the beginning of the archive."""
@@ -148,8 +149,9 @@ class ColdReader:
             first = Position(segments[at].first_id, segments[at].first_seq)
             return self._lost(f"{segments[at].name} of {place.channel.path}", first.seq - 1, first)
         frame = frames[bisect_left(frames, high, key=lambda frame: _order(frame.first_id, 0)) - 1]
-        found = [entry for entry in await self._read(place, segments[at], frame) if _order_of(entry) < high]
-        return found[::-1][:limit]
+        found = await self._read(place, segments[at], frame)
+        until = bisect_left(found, high, key=_order_of)
+        return found[max(0, until - limit) : until][::-1]
 
     async def around(self, place: ArchivePlace, cursor: str) -> tuple[Position | None, Position | None]:
         """The newest archived event at or before a cursor, and the oldest after it; None where there is none."""

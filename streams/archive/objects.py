@@ -65,10 +65,15 @@ class TreeFolder:
         found: dict[int, bytes] = {}
         for level, number, width in tiles_of(size):
             if width % TILE_WIDTH:
-                found[level] = await self._tile_at_least(level, number, width)
+                found[level] = await self.tile_at_least(level, number, width)
         return GrowingTree.load(size, lambda level, _number, _width: found[level])
 
-    async def _tile_at_least(self, level: int, number: int, width: int) -> bytes:
+    async def tile_at_least(self, level: int, number: int, width: int) -> bytes:
+        """The first `width` hashes of a tile, which may have more by now.
+
+        Raises:
+            ArchiveDiffers: it is missing, or too short.
+        """
         try:
             return await self.tile(level, number, width)
         except ArchiveDiffers:
@@ -100,7 +105,7 @@ class TreeFolder:
         for number in range(low // TILE_WIDTH, -(-high // TILE_WIDTH)):
             first = number * TILE_WIDTH
             width = min(TILE_WIDTH, size - first)
-            tile = await (self.tile(0, number) if width == TILE_WIDTH else self._tile_at_least(0, number, width))
+            tile = await (self.tile(0, number) if width == TILE_WIDTH else self.tile_at_least(0, number, width))
             found = split_hashes(tile)
             yield found[max(low - first, 0) : high - first]
 

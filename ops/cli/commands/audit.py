@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ops.cli.failure import EXIT_USAGE, CommandFailed
-from ops.cli.options import DEFAULT_DATA, Data, Redis, Tenant, channel_of, new_app, run
+from ops.cli.options import DEFAULT_DATA, Data, Redis, Tenant, channel_of, event_id, new_app, run
 
 if TYPE_CHECKING:
     from ops.cli.channel_audit import ArchiveEvidence, Audit
@@ -80,6 +80,113 @@ def key_(data: Data = DEFAULT_DATA) -> None:
     if not found:
         raise CommandFailed("there is no key yet: a worker makes it when HUB_RETENTION is set")
     print(found[0])
+
+
+@app.command()
+def prove(
+    channel: Annotated[str, typer.Argument(help="kind:name, such as conversation:42.")],
+    event: Annotated[str, typer.Argument(help="The event's ID.")],
+    tenant: Tenant,
+    redis: Redis = "",
+    data: Data = DEFAULT_DATA,
+) -> None:
+    """Print the proof that an event is under the newest checkpoint, as a JSON object of about 2 KB.
+
+    Example: hub audit prove conversation:42 1795367479511-0 --tenant acme > proof.json
+    """
+    print(run(_prove(redis, data, channel_of(tenant, channel), event_id(event, "EVENT"))))
+
+
+@app.command()
+def check(
+    proof: Annotated[
+        Path, typer.Argument(help="A proof, as `hub audit prove` prints it.", exists=True, dir_okay=False)
+    ],
+    event: Annotated[
+        Path,
+        typer.Option(
+            help="A file whose first line is the event, as `hub replay --format jsonl` prints it.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ],
+    key: Annotated[list[str], typer.Option(help="A public key that may have signed; several are allowed.")],
+) -> None:
+    """Check a proof with nothing but the event, the proof and public keys; exit with 1 if it proves nothing.
+
+    Example: hub audit check proof.json --event event.jsonl --key "$(cat hub.key.pub)"
+    """
+    from streams.archive.notes import NoteRefused, PublicKey
+    from streams.archive.proofs import EventProof, ProofRefused
+
+    try:
+        keys = [PublicKey.parse(text) for text in key]
+        given = EventProof.parse(proof.read_bytes())
+        opened = given.check(event.read_bytes().partition(b"\n")[0], keys)
+    except NoteRefused as error:
+        raise CommandFailed(str(error), EXIT_USAGE) from error
+    except ProofRefused as error:
+        raise CommandFailed(f"not proved: {error}") from error
+    print(f"event {given.seq} of {given.head.channel} is under the checkpoint of {opened.checkpoint.origin}", end="")
+    print(f" with {opened.checkpoint.size} heads, signed by {', '.join(opened.signers)}")
+
+
+@app.command()
+def checkpoints(
+    tenant: Tenant,
+    limit: Annotated[int, typer.Option(help="Maximum number, newest first.", min=1, max=100_000)] = 20,
+    out: Annotated[Path | None, typer.Option(help="Also write the newest to this file, to be kept elsewhere.")] = None,
+    data: Data = DEFAULT_DATA,
+) -> None:
+    """Print the newest checkpoints of a tenant, one JSON object per line.
+
+    Example: hub audit checkpoints --tenant acme --limit 1 --out /mnt/elsewhere/acme.checkpoint
+    """
+    found = run(_checkpoints(data, tenant, limit))
+    if not found:
+        raise CommandFailed(f"tenant {tenant} has no checkpoint")
+    if out is not None:
+        out.write_bytes(found[0][1])
+    for number, note in found:
+        print(json.dumps(_facts_of(number, note)))
+
+
+def _facts_of(number: int, note: bytes) -> dict[str, object]:
+    from streams.archive.notes import read_checkpoint
+
+    checkpoint = read_checkpoint(note)
+    times = [int(line.removeprefix("time ")) for line in checkpoint.extra if line.startswith("time ")]
+    facts = {"number": number, "origin": checkpoint.origin, "heads": checkpoint.size, "root": checkpoint.root.hex()}
+    return facts | {"time": times[0] if times else None}
+
+
+async def _checkpoints(data: Path, tenant: str, limit: int) -> list[tuple[int, bytes]]:
+    from ops.cli.log_access import archive_at
+    from streams.archive.heads import HeadLog
+
+    async with archive_at(data) as archive:
+        if archive is None:
+            return []
+        log = HeadLog(archive, tenant, "")
+        count = await log.checkpoint_count()
+        numbers = range(count, max(0, count - limit), -1)
+        return [(number, note) for number in numbers if (note := await log.checkpoint(number)) is not None]
+
+
+async def _prove(redis: str, data: Path, channel: Channel, wanted: str) -> str:
+    from ops.cli.archive_audit import prove as prove_event
+    from ops.cli.log_access import archive_at, stored_log_at
+    from streams.cursor import id_order
+
+    ms, number = id_order(wanted)
+    before = f"{ms}-{number - 1}" if number else f"{ms - 1}-18446744073709551615"
+    async with stored_log_at(redis, data) as log, archive_at(data) as archive:
+        found = await log.page(channel, before, upto=wanted)
+        if not found or found[0].id.decode() != wanted:
+            raise CommandFailed(f"{channel.wire} of tenant {channel.tenant} has no event {wanted}")
+        if archive is None:
+            raise CommandFailed(f"there is no archive in {data}; see --data and S3_BUCKET")
+        return (await prove_event(archive, channel, found[0].seq)).to_json().decode()
 
 
 async def _verify(

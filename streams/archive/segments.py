@@ -26,8 +26,8 @@ LEVEL: Final = 6
 """Two thirds more processor time than level 3, for 8 % less space: 5.6 µs an event of a chat log."""
 _SKIPPABLE: Final = b"\x50\x2a\x4d\x18"
 _LINE: Final = re.compile(
-    rb'\{"id":"([^"]+)","seq":(\d+),"channel":"[^"]+","type":"([^"]+)","v":(\d+),"actor":(\{[^{}]*\})'
-    rb'(?:,"meta":(\{[^{}]*\}))?,"payload":(.*)\}',
+    rb'\{"id":"([^"]+)","seq":(\d+),"channel":"[^"]+","type":"([^"]+)","v":(\d+),"actor":(\{(?:[^"{}]+|"[^"]*")*\})'
+    rb'(?:,"meta":(\{(?:[^"{}]+|"[^"]*")*\}))?,"payload":(.*)\}',
     re.DOTALL,
 )
 

@@ -170,6 +170,13 @@ def test_no_text_breaks_the_reader_of_notes(data: bytes) -> None:
 ACTORS = st.sampled_from([Actor("user", "alice"), Actor("agent", "a.b"), Actor("user", "bob@x", "c-1")])
 METAS = st.sampled_from(
     [
+        b"{}",
+        b'{"command":"c1"}',
+        b'{"command":"c}{","traceparent":"00-4b-00f0-01"}',
+        b'{"command":"c","correlation":"r1","causation":"17-0"}',
+    ]
+)
+    [
         b'{"command":"c}{","traceparent":"00-4b-00f0-01"}',
         b"{}",
         b'{"command":"c1"}',

@@ -176,13 +176,6 @@ METAS = st.sampled_from(
         b'{"command":"c","correlation":"r1","causation":"17-0"}',
     ]
 )
-    [
-        b'{"command":"c}{","traceparent":"00-4b-00f0-01"}',
-        b"{}",
-        b'{"command":"c1"}',
-        b'{"command":"c","correlation":"r1","causation":"17-0"}',
-    ]
-)
 PAYLOADS = st.dictionaries(st.text(max_size=5), st.text(max_size=60) | st.integers() | st.lists(st.none()), max_size=3)
 
 

@@ -24,7 +24,7 @@ _KEY: Final = "witness.key"
 _NEWEST: Final = "newest"
 
 
-class Refused(Exception):
+class CosigningRefused(Exception):
     """A checkpoint does not continue the one that was cosigned before; the text says why. It is kept as evidence."""
 
 
@@ -78,7 +78,7 @@ class Witness:
         """Cosign the newest checkpoint of the archive; None if there is none yet.
 
         Raises:
-            Refused: it does not continue what was cosigned.
+            CosigningRefused: it does not continue what was cosigned.
             ArchiveUnavailable: the archive cannot be read.
         """
         number = await self._log.checkpoint_count()
@@ -86,7 +86,7 @@ class Witness:
         note = await self._log.checkpoint(number) if number else None
         if note is None:
             if before is not None:
-                raise Refused(f"the archive has no checkpoint any more; {before.size} heads were cosigned")
+                raise CosigningRefused(f"the archive has no checkpoint any more; {before.size} heads were cosigned")
             return None
         try:
             checkpoint = open_checkpoint(note, self._keys).checkpoint
@@ -112,9 +112,9 @@ class Witness:
         if not is_consistent(before.size, now.size, path, before.root, now.root):
             raise self._refused(note, f"the log was forked: its first {before.size} heads are not the cosigned ones")
 
-    def _refused(self, note: bytes, why: str) -> Refused:
+    def _refused(self, note: bytes, why: str) -> CosigningRefused:
         (self._folder / "refused").write_bytes(note)
-        return Refused(why)
+        return CosigningRefused(why)
 
     def _keep(self, checkpoint: Checkpoint, note: bytes) -> None:
         """Store a cosigned checkpoint under its size, and as the newest; a crash leaves the one before."""

@@ -42,7 +42,7 @@ async def _witness(
     import time
 
     from ops.cli.log_access import archive_at
-    from ops.witness import Refused, Witness, witness_signer
+    from ops.witness import CosigningRefused, Witness, witness_signer
     from streams.archive.notes import NoteRefused, PublicKey
     from streams.errors import ArchiveUnavailable
 
@@ -60,7 +60,7 @@ async def _witness(
                 found = await one.look(int(time.time()))
                 if found is not None and found.is_new:
                     print(f"cosigned {found.checkpoint.origin} with {found.checkpoint.size} heads", flush=True)
-            except Refused as refused:
+            except CosigningRefused as refused:
                 raise CommandFailed(f"refused to cosign the log of {tenant}: {refused}") from refused
             except ArchiveUnavailable as error:
                 if is_once:

@@ -70,7 +70,7 @@ class ChannelAccess:
         """
         if channel.kind in _WITHOUT_LISTS:
             return _NO_LISTS
-        lists = access_lists(sight.answers[0])
+        lists = access_lists(sight.answers[0]) or _NO_LISTS
         if as_of == self.change_count:
             self._keep(channel, lists, math.inf)
         return lists

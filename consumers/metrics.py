@@ -13,6 +13,7 @@ from typing import Final
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from streams.archive.keeper import Keeper
 from streams.exposition import counters, gauges, histogram, log_metrics
 from streams.histogram import Histogram
 from streams.redis.log import Log
@@ -34,9 +35,10 @@ class WorkerMetrics:
         first_deltas: time from an agent's first text to the delta that stores it.
         first_tokens: time from the event that asked for an answer to its first delta.
         uploads: time from the request for an upload to `file.ready`.
+        keeper: the keeper of the archive, which counts for itself; None without an archive.
     """
 
-    def __init__(self, uploads: Histogram | None = None) -> None:
+    def __init__(self, uploads: Histogram | None = None, keeper: Keeper | None = None) -> None:
         self.handled: Counter[tuple[str, str]] = Counter()
         self.backlog: dict[str, int] = {}
         self.oldest_s: dict[str, float] = {}
@@ -50,6 +52,7 @@ class WorkerMetrics:
         self.first_deltas = Histogram()
         self.first_tokens = Histogram()
         self.uploads = uploads or Histogram()
+        self.keeper = keeper
 
 
 class ConsumerCollector(Collector):
@@ -80,6 +83,8 @@ class ConsumerCollector(Collector):
         yield histogram("hub_first_token_seconds", text, metrics.first_tokens)
         text = "Time from the request for an upload to its file being ready, seconds; from the time in the event's id."
         yield histogram("hub_upload_seconds", text, metrics.uploads)
+        if metrics.keeper is not None:
+            yield from _archive(metrics.keeper)
 
     def _handlers(self) -> Iterator[Metric]:
         metrics = self._metrics
@@ -92,3 +97,11 @@ class ConsumerCollector(Collector):
         yield gauges("hub_handler_oldest_seconds", text, "handler", metrics.oldest_s)
         text = "Events that a handler gave up on, in this worker's partitions; `hub parked` lists them."
         yield GaugeMetricFamily("hub_parked_events", text, metrics.parked)
+
+
+def _archive(keeper: Keeper) -> Iterator[Metric]:
+    done = Counter(recorded=keeper.covered_count, archived=keeper.archived_count, trimmed=keeper.trimmed_count)
+    yield counters("hub_archive_events", "Events by what the keeper of the archive did with them.", "did", done)
+    yield CounterMetricFamily("hub_archive_segments", "Segments stored.", keeper.segment_count)
+    text = "Channels whose archive does not go on; the log has the reasons."
+    yield GaugeMetricFamily("hub_archive_stopped_channels", text, len(keeper.stopped))

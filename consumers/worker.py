@@ -144,7 +144,7 @@ class Worker:
 
     def __init__(self, options: WorkerOptions, log: Log) -> None:
         self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
-        self.metrics = WorkerMetrics(options.uploads)
+        self.metrics = WorkerMetrics(options.uploads, options.keeper)
         self.log = log
         self._options = options
         self._own_calls: list[PartitionCalls] = []

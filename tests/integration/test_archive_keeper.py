@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from consumers.metrics import ConsumerCollector
+from ops.cli.worker_process import running_worker, worker_options
 from streams.archive.heads import Head, HeadLog
 from streams.archive.merkle import leaf_hash, root_of
 from streams.archive.notes import open_checkpoint
 from streams.archive.objects import ChannelFolder, channel_folder
+from streams.archive.retention import parse_retention
 from streams.archive.segments import SegmentCodec, line_of, read_line
 from streams.channel import Channel, parse_channel
 from streams.envelope import Entry
@@ -19,6 +22,7 @@ from streams.errors import ArchiveDiffers, ArchiveUnavailable
 from streams.records.archive import ArchiveRecords
 from streams.redis.log import Log
 from support.archive_rig import SIGNER, KilledAt, archive_in, keeper, write
+from support.nodes import settings
 
 
 @pytest.fixture
@@ -188,3 +192,27 @@ async def test_a_rolled_back_archive_stops_the_keeper(log: Log, channel: Channel
         await keeper(log, tmp_path).turn()
 
     assert len(await hot(log, channel)) == 40
+
+
+async def test_a_worker_with_retention_keeps_the_archive(log: Log, channel: Channel, tmp_path: Path) -> None:
+    """It makes the key, archives and trims, and tells its readiness if the archive does not go on."""
+    policy = parse_retention("*=hot_count:10")
+    own = settings(log.url, data_dir=str(tmp_path), retention=policy, checkpoint_interval_s=0.2)
+    ids = await write(log, channel, 40)
+    async with running_worker(own, worker_options(own)) as worker:
+        async with asyncio.timeout(30):
+            while len(await hot(log, channel)) > 10:
+                await log.ping()
+        assert len(await archived(log, tmp_path / "archive", channel)) == 30
+        assert (tmp_path / "audit.key").stat().st_mode & 0o777 == 0o600
+        assert await worker.log.entry(channel, ids[0]) is not None
+        assert worker.troubles() == []
+        shown = {one.name: one for one in ConsumerCollector(worker.metrics, worker.log).collect()}
+        did = {sample.labels["did"]: sample.value for sample in shown["hub_archive_events"].samples if sample.value}
+        assert did == {"recorded": 40, "archived": 30, "trimmed": 30}
+
+        shutil.rmtree(tmp_path / "archive" / "objects" / channel.tenant / channel.wire)
+        await write(log, channel, 40)
+        async with asyncio.timeout(30):
+            while not any("archive fails" in trouble for trouble in worker.troubles()):
+                await log.ping()

@@ -8,15 +8,16 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Final
+from itertools import count
+from typing import Final, NamedTuple
 
 from hub.config import Settings
 from ops.cli.findings import Finding, Level
 from streams.errors import CommandRefused, ConfigurationRefused, LogUnavailable, RightMissing, StreamsError
 from streams.redis.calls import Calls
 from streams.redis.durability import DurabilityPolicy, ServerFacts
-from streams.redis.keys import Keys
-from streams.redis.locate import Locator, SlotMap
+from streams.redis.keys import CONFIG, Keys, slot_of
+from streams.redis.locate import Locator, SlotMap, SlotRange
 from streams.redis.server import without_password
 from streams.redis.server_check import check_facts, check_mode, kept_keys, missing_rights, read_clock, read_facts
 
@@ -31,6 +32,14 @@ _NAMED_MAX: Final = 8
 _ALL_RULES: Final = "+@read +@write +@stream +@scripting +@transaction +@connection +info +time +wait +waitaof"
 
 
+class _Server(NamedTuple):
+    """A server under examination; `key` is one that it holds."""
+
+    calls: Calls
+    facts: ServerFacts
+    key: str
+
+
 async def check_redis(url: str, settings: Settings | None) -> list[Finding]:
     """The checks without which a node or worker does not start: reachable, version and configuration, partitions, durability."""
     async with _closing() as opened:
@@ -42,12 +51,12 @@ async def check_redis_fully(url: str, settings: Settings | None) -> list[Finding
     async with _closing() as opened:
         found, servers = await _check(url, settings, opened)
         if not any(finding.level is Level.FAIL for finding in found):
-            for where, (calls, facts) in servers.items():
+            for where, (calls, facts, key) in servers.items():
                 if not facts.is_append_only:
                     text = f"{where}no append-only file, so a restart loses events: set `appendonly yes`"
                     found.append(Finding(Level.FAIL, "aof", text))
-                found += await _check_rights(calls, where)
-            found += await _check_clocks({where: calls for where, (calls, _) in servers.items()})
+                found += await _check_rights(calls, where, key)
+            found += await _check_clocks({where: server.calls for where, server in servers.items()})
         found += await _check_jobs(url, settings)
     return found
 
@@ -63,22 +72,20 @@ async def _closing() -> AsyncIterator[list[Calls]]:
             calls.close()
 
 
-async def _check(
-    url: str, settings: Settings | None, opened: list[Calls]
-) -> tuple[list[Finding], dict[str, tuple[Calls, ServerFacts]]]:
-    servers: dict[str, tuple[Calls, ServerFacts]] = {}
+async def _check(url: str, settings: Settings | None, opened: list[Calls]) -> tuple[list[Finding], dict[str, _Server]]:
+    servers: dict[str, _Server] = {}
     found: list[Finding] = []
     try:
         locator = Locator(url)
-        places = {"": url}
+        places = {"": (url, CONFIG)}
         if locator.is_cluster:
             slots = await locator.read_map()
             found += _of_map(slots)
-            places = {f"{without_password(held.url)}: ": held.url for held in slots.ranges}
-        for where, place in places.items():
+            places = {f"{without_password(held.url)}: ": (held.url, _key_in(held)) for held in slots.ranges}
+        for where, (place, key) in places.items():
             opened.append(Calls.at(place, "hub-doctor"))
-            servers[where] = (opened[-1], await read_facts(opened[-1]))
-            check_mode(servers[where][1], is_cluster=locator.is_cluster)
+            servers[where] = _Server(opened[-1], await read_facts(opened[-1]), key)
+            check_mode(servers[where].facts, is_cluster=locator.is_cluster)
         opened.append(Calls.at(url, "hub-doctor"))
         keys = await kept_keys(opened[-1])
     except ConfigurationRefused as refused:
@@ -87,12 +94,17 @@ async def _check(
         return [Finding(Level.FAIL, AWAY, str(away))], servers
     except CommandRefused as refused:
         return [Finding(Level.FAIL, "settings", f"REDIS_URL must name a Redis server: {refused}")], servers
-    for where, (_, facts) in servers.items():
-        found += _of_facts(facts, where)
-        found += _of_durability(facts, where, settings)
+    for where, server in servers.items():
+        found += _of_facts(server.facts, where)
+        found += _of_durability(server.facts, where, settings)
     if settings:
         found.append(_of_partitions(keys, settings))
     return found, servers
+
+
+def _key_in(held: SlotRange) -> str:
+    """A key of the hub in one of these slots."""
+    return next(key for number in count() if held.first <= slot_of(key := f"hub:{{{number}}}") <= held.last)
 
 
 def _of_map(slots: SlotMap) -> Iterator[Finding]:
@@ -140,9 +152,9 @@ def _of_durability(facts: ServerFacts, where: str, settings: Settings | None) ->
         yield Finding(Level.OK, "durability", where + ", ".join(f"{kind}={level}" for kind, level in levels.items()))
 
 
-async def _check_rights(calls: Calls, where: str) -> Iterable[Finding]:
+async def _check_rights(calls: Calls, where: str, key: str) -> Iterable[Finding]:
     try:
-        missing = await missing_rights(calls)
+        missing = await missing_rights(calls, key)
     except (StreamsError, CommandRefused) as refused:
         return [Finding(Level.FAIL, "acl", f"{where}the rights could not be checked: {refused}")]
     if not missing:

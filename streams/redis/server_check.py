@@ -98,10 +98,11 @@ async def read_memory(calls: Calls) -> tuple[int, int]:
     return _memory_in(_parse_info(await calls.call("INFO", "memory")))
 
 
-async def missing_rights(calls: Calls) -> list[str]:
+async def missing_rights(calls: Calls, key: str = CONFIG) -> list[str]:
     """The commands that the hub needs and the user may not run on the hub's keys, as names for ACL rules.
 
-    Nothing is run: after MULTI, Redis refuses a forbidden command at once; DISCARD forgets the others.
+    Nothing is run: after MULTI, Redis refuses a forbidden command at once; DISCARD forgets the others. The server must hold
+    `key`.
 
     Raises:
         LogUnavailable: Redis is unreachable, or MULTI is forbidden.
@@ -111,7 +112,7 @@ async def missing_rights(calls: Calls) -> list[str]:
     missing: list[str] = []
     try:
         for line in _NEEDED:
-            command: list[Argument] = [CONFIG if word == "{k}" else word for word in line.split(" ")]
+            command: list[Argument] = [key if word == "{k}" else word for word in line.split(" ")]
             try:
                 await calls.call(*command)
             except RightMissing:

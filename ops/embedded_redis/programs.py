@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from streams.errors import StreamsError
+from streams.redis.places import Form, parse_place
 from streams.redis.server_check import OLDEST_VERSION
 
 LAST_COMMON_VERSION: Final = (7, 2)
@@ -113,4 +114,7 @@ def cli_line(url: str) -> str:
     command = str(next(_programs("cli"), "redis-cli"))
     if url.startswith("unix://"):
         return f"{command} -s {shlex.quote(unquote(urlsplit(url).path))}"
+    place = parse_place(url)
+    if place.form is Form.CLUSTER:
+        return f"{command} -c -u {place.url_of(place.seeds[0])}"
     return f"{command} -u {url}"

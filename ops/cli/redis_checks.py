@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from itertools import count
 from typing import Final, NamedTuple
 
 from hub.config import Settings
@@ -16,8 +15,8 @@ from ops.cli.findings import Finding, Level
 from streams.errors import CommandRefused, ConfigurationRefused, LogUnavailable, RightMissing, StreamsError
 from streams.redis.calls import Calls
 from streams.redis.durability import DurabilityPolicy, ServerFacts
-from streams.redis.keys import CONFIG, Keys, slot_of
-from streams.redis.locate import Locator, SlotMap, SlotRange
+from streams.redis.keys import CONFIG, Keys, key_between
+from streams.redis.locate import Locator, SlotMap
 from streams.redis.server import without_password
 from streams.redis.server_check import check_facts, check_mode, kept_keys, missing_rights, read_clock, read_facts
 
@@ -81,7 +80,10 @@ async def _check(url: str, settings: Settings | None, opened: list[Calls]) -> tu
         if locator.is_cluster:
             slots = await locator.read_map()
             found += _of_map(slots)
-            places = {f"{without_password(held.url)}: ": (held.url, _key_in(held)) for held in slots.ranges}
+            places = {
+                f"{without_password(held.url)}: ": (held.url, key_between(held.first, held.last))
+                for held in slots.ranges
+            }
         for where, (place, key) in places.items():
             opened.append(Calls.at(place, "hub-doctor"))
             servers[where] = _Server(opened[-1], await read_facts(opened[-1]), key)
@@ -100,11 +102,6 @@ async def _check(url: str, settings: Settings | None, opened: list[Calls]) -> tu
     if settings:
         found.append(_of_partitions(keys, settings))
     return found, servers
-
-
-def _key_in(held: SlotRange) -> str:
-    """A key of the hub in one of these slots."""
-    return next(key for number in count() if held.first <= slot_of(key := f"hub:{{{number}}}") <= held.last)
 
 
 def _of_map(slots: SlotMap) -> Iterator[Finding]:

@@ -13,6 +13,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import count
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from streams.channel import Channel, Kind, channel_from_path
@@ -47,6 +48,11 @@ def slot_of(key: str | bytes) -> int:
     _, opening, rest = name.partition(b"{")
     tag, closing, _ = rest.partition(b"}")
     return crc_hqx(tag if opening and closing and tag else name, 0) % SLOTS
+
+
+def key_between(first: int, last: int) -> str:
+    """A key of the hub in one of these slots, for questions about rights; nothing is kept there."""
+    return next(key for number in count() if first <= slot_of(key := f"hub:{{{number}}}") <= last)
 
 
 @cache

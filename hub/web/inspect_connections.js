@@ -1,7 +1,7 @@
 /** The view of this node's connections: find a user, the cursor of each channel, and a button that closes one. @module inspect_connections */
 
 import { address, call, read } from "./inspect_api.js";
-import { asking, factList, link, note, table, timeText } from "./inspect_parts.js";
+import { asking, factList, link, note, refresher, table, timeText } from "./inspect_parts.js";
 import { textElement } from "./safe_text.js";
 
 /** @typedef {(work: () => Promise<unknown>) => Promise<void>} Attempt */
@@ -31,6 +31,7 @@ export async function showConnections(place, wanted, attempt) {
   place.replaceChildren(
     note(`${count}${connections.length < total ? `; the oldest ${connections.length} are shown` : ""}. A closed client reconnects and resumes; to keep somebody out, revoke the token.`),
     ...(rows.length ? [table("List of connections", ["User", "Kind", "Client", "Address", "Since", "Cursors", "End"], rows)] : [note("Nobody is connected to this node.", "empty")]),
+    refresher(),
   );
 }
 

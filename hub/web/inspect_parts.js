@@ -50,6 +50,9 @@ export function factList(facts) {
   return made;
 }
 
+/** A button that reads the view again. */
+export const refresher = () => button("", "Refresh", () => dispatchEvent(new Event("hashchange")));
+
 /** A button that asks before it acts. @param {string} text @param {string} yes @param {() => unknown} act @param {string} label its accessible name */
 export function asking(text, yes, act, label) {
   const made = document.createElement("span");

@@ -1,7 +1,7 @@
 /** The view of the nodes and workers that run now. @module inspect_processes */
 
 import { address, read } from "./inspect_api.js";
-import { link, note, table, timeText } from "./inspect_parts.js";
+import { link, note, refresher, table, timeText } from "./inspect_parts.js";
 import { textElement } from "./safe_text.js";
 
 /** @param {HTMLElement} place */
@@ -20,5 +20,6 @@ export async function showProcesses(place) {
     workerRows.length
       ? table("Workers", ["Worker", "Partitions", "Agents", "Lease ends"], workerRows)
       : note("No worker runs: agents do not answer. Start one with hub worker.", "note warn"),
+    refresher(),
   );
 }

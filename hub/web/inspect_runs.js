@@ -1,7 +1,7 @@
 /** The views of runs: the unfinished ones, those of a channel, and one as a timeline with cancel and another answer. @module inspect_runs */
 
 import { address, append, may, read } from "./inspect_api.js";
-import { asking, factList, idBefore, lengthText, link, note, table, timeText } from "./inspect_parts.js";
+import { asking, factList, idBefore, lengthText, link, note, refresher, table, timeText } from "./inspect_parts.js";
 import { ENDED, TYPES, runsOf } from "./inspect_run_story.js";
 import { button, showText, textElement } from "./safe_text.js";
 
@@ -37,6 +37,7 @@ async function showUnfinished(place) {
   place.replaceChildren(
     ...(rows.length ? [table("Unfinished runs", ["Run", "Agent", "State", "Channel", "By", "Since", "Segment / attempt", "Requests"], rows)] : [note("No run is under way. Name a channel to see those that have ended.", "empty")]),
     ...(complete ? [] : [note("There are more unfinished runs than are shown.", "note warn")]),
+    refresher(),
   );
 }
 

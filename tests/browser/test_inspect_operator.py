@@ -38,7 +38,9 @@ async def worker(node: Node) -> AsyncIterator[None]:
     """A worker beside the module's node."""
     url = node.hub.settings.redis_url
     assert url is not None
-    async with running_worker(node.hub.settings, options(url, {"careful": careful}, lease_ms=15_000)):
+    async with running_worker(
+        node.hub.settings, options(url, {"careful": careful}, lease_ms=15_000, partition_life_ms=15_000)
+    ):
         yield
 
 

@@ -12,7 +12,7 @@ export TEST_SERVER := $(SERVER)
 # Tests start dozens of processes; with no bytecode kept each would compile everything anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup run smoke test test-long test-servers test-compiled quick check coverage picture docs bench wheel wheels
+.PHONY: setup run smoke test test-long test-servers test-compiled quick check coverage picture docs bench wheel wheels lock sbom
 
 setup: $(READY)
 
@@ -92,6 +92,23 @@ check: setup
 coverage: setup
 	-$(BIN)/pytest -q -n 4 --dist loadscope --hypothesis-profile quick -m 'not slow and not long' --cov --cov-report= tests/unit tests/contract tests/integration
 	$(BIN)/coverage report
+
+# The exact versions of everything that the image and CI install, each with the hashes of its files, for every platform.
+UV := $(BIN)/uv pip compile --quiet pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header
+$(BIN)/uv: | $(BIN)/python
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet uv
+
+lock: $(BIN)/uv
+	$(UV) --extra server --extra otel --output-file ops/requirements.txt
+	$(UV) --extra server --extra embedded --extra dev --output-file ops/requirements-dev.txt
+
+# The parts of the image by name, version and licence, in dist/sbom.json (CycloneDX): what is in the lock, installed on its own.
+sbom: | $(BIN)/python
+	rm -rf build/sbom && $(BIN)/python -m venv build/sbom/image && $(BIN)/python -m venv build/sbom/tool && mkdir -p dist
+	build/sbom/image/bin/python -m pip install --disable-pip-version-check --quiet --require-hashes --requirement ops/requirements.txt
+	build/sbom/image/bin/python -m pip install --disable-pip-version-check --quiet --no-deps .
+	build/sbom/tool/bin/python -m pip install --disable-pip-version-check --quiet cyclonedx-bom
+	build/sbom/tool/bin/cyclonedx-py environment --pyproject pyproject.toml --output-format JSON --output-file dist/sbom.json build/sbom/image/bin/python
 
 # Asks PyPI, for some minutes: no platform that is supported needs a compiler to install the hub.
 wheels: setup

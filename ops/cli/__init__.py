@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from ops.cli.failure import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, one_line
+from ops.cli.secret_files import read_secret_files
 
 STARTED: Final = time.monotonic()
 """Start time of this process, taken before any large import."""
@@ -77,6 +78,7 @@ def _run(arguments: list[str]) -> int:
 
         print(f"{version('realtime-hub')} ({build_kind()})")
         return 0
+    os.environ.update(read_secret_files(os.environ))
     name, *rest = arguments
     if name not in known:
         print(_unknown(name, known), file=sys.stderr)

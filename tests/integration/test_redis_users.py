@@ -1,0 +1,176 @@
+"""The roles of ops/redis/users.acl on a real Redis: each does its work, and has no right that it does not need."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from hub.auth.signing import sign
+from hub.client import HubClient
+from ops.embedded_redis.probe import free_port
+from ops.embedded_redis.programs import server_programs
+from support.hub_process import PROGRAM, Server, clean_environment
+from support.nodes import ALL
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="the servers are killed")]
+
+ROOT = Path(__file__).parents[2]
+ROOM = "conversation:1"
+ROLES = ("node", "worker", "auditor")
+
+
+class Place:
+    """A Redis with the shipped configuration and roles, and the secrets that were made for it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.secrets = folder / "secrets"
+        self.port = free_port()
+        subprocess.run([ROOT / "ops" / "secrets.sh", self.secrets, "127.0.0.1"], check=True)
+        for file in self.secrets.glob("redis_url_*"):
+            text = file.read_text().replace(":6379/", f":{self.port}/")
+            file.chmod(0o600)
+            file.write_text(text)
+        program = next(iter(server_programs())).binary
+        command = [program, ROOT / "ops" / "redis" / "redis.conf", "--port", str(self.port), "--dir", folder]
+        command += ["--aclfile", self.secrets / "users.acl"]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        self.admin = self.as_role("admin")
+        while not self._answers():
+            assert self._process.poll() is None
+            time.sleep(0.02)  # a process gives no event to wait for
+
+    def _answers(self) -> bool:
+        try:
+            return bool(self.admin.ping())
+        except redis.ConnectionError:
+            return False
+
+    def as_role(self, role: str) -> redis.Redis:
+        """A client with this role."""
+        return redis.Redis.from_url((self.secrets / f"redis_url_{role}").read_text())
+
+    def hub(self, role: str, **more: str) -> dict[str, str]:
+        """The environment of a part of the hub in this role."""
+        return clean_environment(REDIS_URL_FILE=str(self.secrets / f"redis_url_{role}"), **more)
+
+    def denied(self) -> list[tuple[str, str]]:
+        """The rights that were missing, by role, in the log of Redis."""
+        return [(one["username"], f"{one['reason']} {one['object']}") for one in self.admin.acl_log()]
+
+    def close(self) -> None:
+        """End the server."""
+        self.admin.close()
+        self._process.kill()
+        self._process.wait()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    place = Place(tmp_path_factory.mktemp("redis"))
+    yield place
+    place.close()
+
+
+async def test_each_role_can_do_its_work(place: Place, tmp_path: Path) -> None:
+    """A node, a worker that has no secret for tokens, and an auditor: nothing is refused, as the log of Redis says."""
+    secret_file = str(place.secrets / "jwt_secret")
+    data = {"HUB_DATA": str(tmp_path)}
+    node = Server("serve", "--port", "0", env=place.hub("node", HUB_JWT_SECRET_FILE=secret_file, **data))
+    worker = subprocess.Popen(
+        [*PROGRAM, "worker"],
+        env=place.hub("worker", HUB_AGENTS="demo=consumers.agents.demo:agent", **data),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert worker.stdout is not None
+        assert "is up" in worker.stdout.readline()
+        token = sign((place.secrets / "jwt_secret").read_text(), "a", "t", ALL, 600, time.time())
+        file = tmp_path / "a.txt"
+        file.write_text("hello")
+        async with HubClient(node.url, token) as a, HubClient(node.url, token) as b:
+            feed = b.subscribe(ROOM, after="0", presence=True, signals=True)
+            await a.send(ROOM, "hi")
+            await a.command("chat.message", ROOM, {"text": "explain", "agent": "demo"})
+            async for item in feed:
+                if getattr(item, "type", "") == "assistant.message.end":
+                    break
+            a.publish_nowait("chat.typing", ROOM, {"state": "start"})
+            await a.upload(ROOM, file)
+            await a.command("chat.configure", ROOM, {"settings": {"title": "T"}})
+            await a.command(
+                "document.update", "document:d", {"base_version": 0, "patch": [{"op": "add", "path": "/a", "value": 1}]}
+            )
+            await a.state(ROOM)
+            await a.history(ROOM)
+            await feed.aclose()
+    finally:
+        worker.terminate()
+        worker.communicate(timeout=40)
+        node.end(15)
+    for command in (
+        ["replay", ROOM, "--tenant", "t"],
+        ["state", ROOM, "--tenant", "t"],
+        ["audit", "verify", ROOM, "--tenant", "t"],
+    ):
+        done = subprocess.run(
+            [*PROGRAM, *command], env=place.hub("auditor"), capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+
+    assert place.denied() == []
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize(
+    "command",
+    [
+        "FLUSHALL",
+        "KEYS *",
+        "CONFIG SET maxmemory 1",
+        "ACL LIST",
+        "SHUTDOWN",
+        "MONITOR",
+        "SET other 1",
+        "CLIENT KILL ID 1",
+        "REPLICAOF NO ONE",
+    ],
+)
+def test_no_role_can_do_more(place: Place, role: str, command: str) -> None:
+    """Not even read or write a key of somebody else."""
+    with pytest.raises(redis.exceptions.NoPermissionError):
+        place.as_role(role).execute_command(command)
+
+
+@pytest.mark.parametrize(
+    ("role", "command"),
+    [
+        ("auditor", "XADD hub:x * a b"),
+        ("auditor", "DEL hub:config"),
+        ("auditor", "HSET hub:config a b"),
+        ("node", "XREADGROUP GROUP g c STREAMS hub:{p00-x}:work >"),
+        ("node", "GET arq:job:1"),
+    ],
+)
+def test_roles_differ(place: Place, role: str, command: str) -> None:
+    """An auditor changes nothing, and a node takes no work."""
+    with pytest.raises(redis.exceptions.NoPermissionError):
+        place.as_role(role).execute_command(*command.split())
+
+
+def test_without_a_name_there_is_nothing(place: Place) -> None:
+    """Only the health check needs no password, and it may do nothing else."""
+    for url, error in (
+        ("redis://", redis.AuthenticationError),
+        ("redis://health:x@", redis.exceptions.NoPermissionError),
+    ):
+        with redis.Redis.from_url(f"{url}127.0.0.1:{place.port}/0") as somebody, pytest.raises(error):
+            somebody.info()
+    with redis.Redis.from_url(f"redis://health:x@127.0.0.1:{place.port}/0") as health:
+        assert health.ping()

@@ -27,5 +27,5 @@ def test_two_values_are_refused(tmp_path: Path) -> None:
 
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     """With its variable and its path."""
-    with pytest.raises(CommandFailed, match="REDIS_URL_FILE: .*nowhere cannot be read"):
+    with pytest.raises(CommandFailed, match=r"REDIS_URL_FILE: .*nowhere cannot be read"):
         read_secret_files({"REDIS_URL_FILE": str(tmp_path / "nowhere")})

@@ -25,7 +25,7 @@ from hub.client.subscription import Subscription
 from hub.client.uploads import OnProgress, UploadedFile, upload
 from hub.client.wire import elements, encode, member, read_event
 
-VERSION: Final = "0.1.0"
+VERSION: Final = "0.2.0"
 """The version of the client, which it tells the hub."""
 CAPABILITIES: Final = ("batch", "live_state")
 """Capabilities announced by default (docs/protocol.md#opening)."""

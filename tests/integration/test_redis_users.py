@@ -45,7 +45,7 @@ class Place:
         self.admin = self.as_role("admin")
         while not self._answers():
             assert self._process.poll() is None
-            time.sleep(0.02)  # a process gives no event to wait for
+            time.sleep(0)  # a process gives no event to wait for
 
     def _answers(self) -> bool:
         try:

@@ -89,7 +89,7 @@ def start_worker(place: Place, data: dict[str, str]) -> subprocess.Popen[str]:
 
 
 async def use(url: str, token: str, file: Path) -> None:
-    """What users do: messages, an answer of an agent, signals, a file, settings, a document, states and pages."""
+    """The actions of users: messages, an answer of an agent, signals, a file, settings, a document, states and pages."""
     async with HubClient(url, token) as a, HubClient(url, token) as b:
         feed = b.subscribe(ROOM, after="0", presence=True, signals=True)
         await a.send(ROOM, "hi")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from ops.cli import read_secret_files
 from ops.cli.failure import CommandFailed
-from ops.cli.secret_files import read_secret_files
 
 
 def test_a_file_is_its_setting(tmp_path: Path) -> None:

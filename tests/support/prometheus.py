@@ -46,7 +46,11 @@ class Prometheus:
 
     async def __aenter__(self) -> Self:
         self._start()
-        await self.until("up == 1 and scrape_samples_scraped > 0")
+        try:
+            await self.until("up == 1 and scrape_samples_scraped > 0")
+        except BaseException:
+            await self.__aexit__()
+            raise
         return self
 
     def _start(self) -> None:

@@ -64,8 +64,11 @@ async def readyz(request: Request) -> Response:
             missing.append("the node is draining")
         if (fetch_error := hub.verifier.fetch_error) is not None:
             missing.append(f"the token keys could not be fetched: {fetch_error}")
-        away += await hub.log.ping()
-        (away or missing).extend(hub.log.loops.troubles())
+        troubles = hub.log.loops.troubles()
+        try:
+            away += await hub.log.ping()
+        finally:
+            (away or missing).extend(troubles)
     except (HubError, StreamsError) as error:
         missing.append(str(error))
     body: dict[str, object] = {"status": "ready"} if not missing else {"status": "unready", "missing": missing}

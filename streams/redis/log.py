@@ -92,7 +92,7 @@ class Log:
         tails, calls = [server.tail] * keys.partitions, [server.calls] * keys.partitions
         ranges: list[tuple[int, Server]] = [(0, server)]
         servers = Servers(keys, ranges)
-        return cls(locator, keys, servers, tails, calls, lambda _: server.life, limits, loops, None, cold)
+        return cls(locator, keys, servers, tails, calls, server.life_of, limits, loops, None, cold)
 
     @property
     def url(self) -> str:

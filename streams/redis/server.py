@@ -259,7 +259,7 @@ class LoneServer(Server):
     """The only server of a hub: it also has the tail and the configuration of the log.
 
     Attributes:
-        life: the identity of the data on the server.
+        life_of: the identity of a partition's data: that of all data on the server.
     """
 
     WIRES: ClassVar[tuple[str, ...]] = ("append", "query", "bell", "tail")
@@ -267,7 +267,8 @@ class LoneServer(Server):
     def __init__(
         self, locator: Locator, fixed: FixedLog, policy: DurabilityPolicy, limits: Limits, loops: Loops
     ) -> None:
-        self.life = fixed.life
+        self._lives = dict.fromkeys(range(fixed.keys.partitions), fixed.life)
+        self.life_of = self._lives.__getitem__
         self.tail = Tail(fixed.keys, range(fixed.keys.partitions), CONFIG, Labels(new_epoch()), limits)
         super().__init__(
             without_password(locator.url),
@@ -275,7 +276,7 @@ class LoneServer(Server):
             fixed.keys,
             policy,
             self.tail,
-            lambda _: self.life,
+            self.life_of,
             limits,
             loops,
         )
@@ -321,7 +322,7 @@ class LoneServer(Server):
         fixed = await fix_keys(calls, self._keys.partitions)
         if fixed.keys.tags != self._keys.tags:
             raise ConfigurationRefused("the log was replaced by one with other hash tags; restart this process")
-        self.life = fixed.life
+        self._lives.update(dict.fromkeys(self._lives, fixed.life))
 
 
 async def _checked_facts(url: str) -> ServerFacts:

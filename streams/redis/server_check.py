@@ -11,6 +11,7 @@ from streams.errors import CommandRefused, ConfigurationRefused, RightMissing
 from streams.redis.calls import Calls
 from streams.redis.durability import ServerFacts
 from streams.redis.keys import CONFIG, Keys, spread_tags
+from streams.redis.scripts import load
 from streams.redis.wire import Argument
 
 OLDEST_VERSION: Final = (6, 2)
@@ -27,6 +28,8 @@ _NEEDED: Final = (
     "INFO", "CLIENT SETNAME x", "WAIT 0 1",
 )  # fmt: skip # a table
 """The commands that the hub's processes send, each with arguments that Redis would accept; a script's commands count as well."""
+
+_BEGIN: Final = load("begin")
 
 
 class FixedLog(NamedTuple):
@@ -157,9 +160,13 @@ def check_mode(facts: ServerFacts, *, is_cluster: bool) -> None:
 
 
 async def kept_keys(calls: Calls) -> Keys | None:
-    """The keys of the existing log; None if there is no log yet."""
+    """The keys of the existing log; None if there is no log yet.
+
+    Raises:
+        ConfigurationRefused: an older version began the log, with keys of another form.
+    """
     partitions, tags = await calls.call("HMGET", CONFIG, "partitions", "tags")
-    return Keys(int(partitions), tags.decode().split()) if partitions and tags else None
+    return _keys_of(partitions, tags) if partitions else None
 
 
 async def kept_life(calls: Calls, key: str | bytes = CONFIG) -> str:
@@ -172,45 +179,42 @@ async def fix_keys(calls: Calls, partitions: int) -> FixedLog:
     """Write partitions, hash tags and identity at the first start; later starts must request the same number of partitions.
 
     Raises:
-        ConfigurationRefused: the log was created with another number; changing it would hide every channel.
+        ConfigurationRefused: as `fix_partitions`.
     """
-    await calls.call("HSETNX", CONFIG, "partitions", partitions)
-    await calls.call("HSETNX", CONFIG, "life", secrets.token_hex(8))
-    begun_with, tags, life = await calls.call("HMGET", CONFIG, "partitions", "tags", "life")
-    _refuse_other_number(partitions, int(begun_with))
-    if tags is None:
-        await calls.call("HSETNX", CONFIG, "tags", " ".join(spread_tags(partitions)))
-        tags = await calls.call("HGET", CONFIG, "tags")
-    return FixedLog(Keys(partitions, tags.decode().split()), life.decode())
+    return FixedLog(await fix_partitions(calls, partitions), await fix_life(calls, CONFIG))
 
 
 async def fix_partitions(calls: Calls, partitions: int) -> Keys:
-    """Write partitions and hash tags of a log in a Cluster at the first start, as `fix_keys` does. `calls` lead to `CONFIG`.
+    """Write partitions and hash tags at the first start. `calls` lead to `CONFIG`.
 
     Raises:
-        ConfigurationRefused: the log was created with another number of partitions.
+        ConfigurationRefused: the log was created with another number of partitions, which would hide every channel, or by an
+            older version, whose keys have another form.
     """
-    begun_with, tags = await calls.call("HMGET", CONFIG, "partitions", "tags")
-    if begun_with is None or tags is None:
-        await calls.call("HSETNX", CONFIG, "partitions", partitions)
-        await calls.call("HSETNX", CONFIG, "tags", " ".join(spread_tags(int(begun_with or partitions))))
-        begun_with, tags = await calls.call("HMGET", CONFIG, "partitions", "tags")
-    _refuse_other_number(partitions, int(begun_with))
-    return Keys(partitions, tags.decode().split())
+    keys = await kept_keys(calls)
+    if keys is None:
+        keys = _keys_of(*await calls.run(_BEGIN, (CONFIG,), partitions, " ".join(spread_tags(partitions))))
+    if partitions != keys.partitions:
+        raise ConfigurationRefused(
+            f"HUB_PARTITIONS is {partitions}, but this log was begun with {keys.partitions}; set it to that"
+        )
+    return keys
 
 
-async def fix_life(calls: Calls, key: bytes) -> str:
+async def fix_life(calls: Calls, key: str | bytes) -> str:
     """The identity of the data beside `key`, made at the first start and after a flush."""
     await calls.call("HSETNX", key, "life", secrets.token_hex(8))
     life: bytes = await calls.call("HGET", key, "life")
     return life.decode()
 
 
-def _refuse_other_number(wanted: int, begun_with: int) -> None:
-    if wanted != begun_with:
+def _keys_of(partitions: bytes, tags: bytes | None) -> Keys:
+    if tags is None:
         raise ConfigurationRefused(
-            f"HUB_PARTITIONS is {wanted}, but this log was begun with {begun_with}; set it to that"
+            "an older version began the log in this Redis, with keys that this version does not read: go on with that version, "
+            "or name an empty Redis in REDIS_URL (or another data folder)"
         )
+    return Keys(int(partitions), tags.decode().split())
 
 
 def _memory_in(info: Mapping[str, str]) -> tuple[int, int]:

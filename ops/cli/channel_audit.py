@@ -70,6 +70,8 @@ async def verify_log(log: StoredLog, channel: Channel, evidence: ArchiveEvidence
         found = Audit(channel, before)
         if evidence is not None:
             await found.take_archive(evidence, heads)
+        else:
+            found.miss_archive()
         after = START
         while page := await log.hot_page(channel, after):
             for entry in page:
@@ -125,6 +127,13 @@ class Audit:
         elif record.first_epoch not in {None, record.epoch}:
             told = f"epoch {record.epoch} is not the first ({record.first_epoch}): its stream or its record was lost before"
             self._add_fault(1, told)
+
+    def miss_archive(self) -> None:
+        """Add a fault if the record names archived events, which cannot be checked without the archive."""
+        if self._record is not None and self._record.mark.number:
+            mark = self._record.mark
+            told = f"events up to seq {mark.upto.seq} were archived, but there is no archive here; see --data and S3_BUCKET"
+            self._add_fault(mark.removed.seq + 1, told)
 
     async def take_archive(self, evidence: ArchiveEvidence, heads: Sequence[Head]) -> None:
         """Check the archive of the channel's epoch; without a record, that of the newest epoch that a head names."""

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Final, NamedTuple
 
 from streams.archive.merkle import TILE_WIDTH, GrowingTree, entries_path, leaf_hash, pack_entries, unpack_entries
-from streams.archive.notes import Checkpoint, Signer
+from streams.archive.notes import Checkpoint, NoteRefused, Signer, read_checkpoint
 from streams.archive.objects import ArchiveObjects, TreeFolder, keep, log_folder
 from streams.errors import ArchiveDiffers
 
@@ -108,7 +108,7 @@ class HeadLog:
 
 
 class HeadWriter:
-    """Appends to a tenant's log. There is one, the keeper's; a second one loses the next checkpoint and must begin anew.
+    """Appends to a tenant's log. There is one, the keeper's; a second one that is behind must begin anew.
 
     Args:
         number: the newest checkpoint.
@@ -142,10 +142,41 @@ class HeadWriter:
     async def append(self, heads: Sequence[Head], signer: Signer, now_s: int) -> None:
         """Append heads and sign the next checkpoint; entries and tiles are stored before it.
 
+        A claim, stored first, fixes what the next checkpoint covers: keepers at the same number write the same objects, and the
+        checkpoint of one that was killed is completed.
+
         Raises:
             ArchiveDiffers: another keeper made the next checkpoint; this writer is of no more use.
         """
-        leaves, before = [head.leaf() for head in heads], self._tree.size
+        wanted = pack_entries([str(now_s).encode(), *(head.leaf() for head in heads)])
+        while (claimed := await self._claim(wanted)) != wanted:
+            await self._complete(claimed, signer)
+        await self._complete(wanted, signer)
+
+    async def _claim(self, wanted: bytes) -> bytes:
+        """Claim the next checkpoint; returns the claim that holds, which may be another keeper's."""
+        key, name = self._claim_key(), self._checkpoint_key()
+        is_mine = await self._objects.put(key, wanted)
+        claimed = wanted if is_mine else await self._objects.read(key)
+        if claimed is None or await self._objects.read(name) is not None:  # a claim goes once its checkpoint is there
+            if is_mine:
+                await self._objects.delete(key)
+            raise ArchiveDiffers(f"{name} is there already: another keeper is at work")
+        return claimed
+
+    def _claim_key(self) -> str:
+        return f"{self._folder}/claim/{self._number + 1:012}"
+
+    def _checkpoint_key(self) -> str:
+        return f"{self._folder}/checkpoint/{self._number + 1:012}"
+
+    async def _complete(self, claimed: bytes, signer: Signer) -> None:
+        try:
+            time_s, *leaves = unpack_entries(claimed)
+            now_s = int(time_s)
+        except ValueError as error:
+            raise ArchiveDiffers(f"{self._claim_key()} is damaged: {error}") from error
+        before = self._tree.size
         held, full = [*self._bundle, *leaves], before // TILE_WIDTH
         while len(held) >= TILE_WIDTH:
             await self._replace(entries_path(full), pack_entries(held[:TILE_WIDTH]))
@@ -156,16 +187,26 @@ class HeadWriter:
         for tile in (*tiles, *self._tree.partial()):
             await self._replace(tile.path, tile.hashes)
         checkpoint = Checkpoint(self._log.origin, self._tree.size, self._tree.root(), (f"time {now_s}",))
-        name = f"{self._folder}/checkpoint/{self._number + 1:012}"
+        name, claim = self._checkpoint_key(), self._claim_key()
         if not await self._objects.put(name, checkpoint.signed(signer)):
-            raise ArchiveDiffers(f"{name} is there already: another keeper is at work")
+            await self._require_same(name, checkpoint)
+        await self._objects.delete(claim)
         self._bundle, self._number = held, self._number + 1
         await self._log.tree.forget_partial(before, self._tree.size)
         if before % TILE_WIDTH:
             await self._objects.delete(f"{self._folder}/{entries_path(before // TILE_WIDTH, before % TILE_WIDTH)}")
 
+    async def _require_same(self, name: str, checkpoint: Checkpoint) -> None:
+        found = await self._objects.read(name)
+        try:
+            there = read_checkpoint(found or b"")
+        except NoteRefused as error:
+            raise ArchiveDiffers(f"{name} is damaged: {error}") from error
+        if (there.size, there.root) != (checkpoint.size, checkpoint.root):
+            raise ArchiveDiffers(f"{name} covers other heads than its claim: another keeper is at work")
+
     async def _replace(self, path: str, data: bytes) -> None:
-        """Store an object that no checkpoint covers yet; one left by a keeper that was killed gives way."""
+        """Store an object of the claimed checkpoint; one that no claim covered gives way."""
         key = f"{self._folder}/{path}"
         if not await self._objects.put(key, data) and await self._objects.read(key) != data:
             await self._objects.delete(key)

@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 from streams.archive.heads import Head, HeadLog, HeadWriter
 from streams.archive.manifest import ArchiveSegment, Manifest
 from streams.archive.merkle import GrowingTree, leaf_hash
-from streams.archive.notes import Signer, read_checkpoint
+from streams.archive.notes import NoteRefused, Signer, read_checkpoint
 from streams.archive.objects import ArchiveObjects, ChannelFolder
 from streams.archive.retention import HotFacts, Retention, RetentionPolicy, trim_to
 from streams.archive.segments import Encoded, SegmentCodec, SegmentDamaged, line_of, read_line
@@ -173,8 +173,12 @@ class Keeper:
                     if step.recorded.upto.seq < facts.seq and facts.channel.path not in self.stopped:
                         unfinished.append(facts.channel)
             for tenant, those in steps.items():
-                await self._commit(tenant, those)
-            again = [await self._records.facts(channel) for channel in unfinished]
+                try:
+                    await self._commit(tenant, those)
+                except ArchiveDiffers as error:  # of this tenant's log: the others go on
+                    self.stopped |= dict.fromkeys((step.facts.channel.path for step in those), str(error))
+            going_on = (channel for channel in unfinished if channel.path not in self.stopped)
+            again = [await self._records.facts(channel) for channel in going_on]
             left = [facts for facts in again if facts is not None]
 
     async def _prepare(self, facts: ChannelFacts) -> _Step | None:
@@ -342,7 +346,10 @@ class Keeper:
         size, root = 0, None
         if number:
             note = await log.checkpoint(number)
-            checkpoint = read_checkpoint(note or b"")
+            try:
+                checkpoint = read_checkpoint(note or b"")
+            except NoteRefused as error:
+                raise ArchiveDiffers(f"checkpoint {number} of tenant {tenant} is damaged: {error}") from error
             size, root = checkpoint.size, checkpoint.root
         writer = await HeadWriter.open(self._objects, log, tenant, size, number)
         if root is not None and writer.root() != root:

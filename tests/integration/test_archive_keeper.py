@@ -194,6 +194,57 @@ async def test_a_rolled_back_archive_stops_the_keeper(log: Log, channel: Channel
     assert len(await hot(log, channel)) == 40
 
 
+async def test_a_keeper_that_is_behind_changes_nothing_under_a_checkpoint(
+    log: Log, channel: Channel, tmp_path: Path
+) -> None:
+    """Two keepers at a handover: the one whose checkpoint was made by the other gives up, and the log of heads stays whole."""
+    behind, ahead = keeper(log, tmp_path), keeper(log, tmp_path)
+    for at_work, count in ((behind, 3), (ahead, 1)):
+        await write(log, channel, count)
+        await at_work.turn()
+    await write(log, channel, 2)
+
+    with pytest.raises(ArchiveDiffers, match="another keeper is at work"):
+        await behind.turn()
+
+    await keeper(log, tmp_path).turn()
+    assert await HeadLog(archive_in(tmp_path), channel.tenant, "hub.test").checkpoint_count() == 3
+
+
+async def test_a_broken_log_of_one_tenant_stops_that_tenant_alone(log: Log, tenant: str, tmp_path: Path) -> None:
+    """Each is named, and the turn goes on to the others."""
+    channels = [parse_channel(f"{tenant}-{number}", "conversation:a") for number in range(3)]
+    for channel in channels:
+        await write(log, channel, 30)
+    await keeper(log, tmp_path).turn()
+    for channel in channels:
+        await write(log, channel, 30)
+    for channel in channels[:2]:
+        shutil.rmtree(tmp_path / "objects" / channel.tenant / "log" / "tile")
+    at_work = keeper(log, tmp_path)
+
+    with pytest.raises(ArchiveDiffers, match="2 channels are not archived"):
+        await at_work.turn()
+
+    assert set(at_work.stopped) == {channel.path for channel in channels[:2]}
+    assert [len(await hot(log, channel)) for channel in channels] == [40, 40, 10]
+
+
+async def test_a_channel_whose_stream_was_deleted_is_archived_anew(log: Log, channel: Channel, tmp_path: Path) -> None:
+    """Its new epoch keeps nothing of what was recorded about the one before."""
+    at_work = keeper(log, tmp_path)
+    await write(log, channel, 30)
+    await at_work.turn()
+    await log.calls_of(channel).call("DEL", log.keys.of(channel).stream)
+    await write(log, channel, 30)
+    before = await hot(log, channel)
+
+    await at_work.turn()
+
+    assert await archived(log, tmp_path, channel) + await hot(log, channel) == before
+    assert len(await hot(log, channel)) == 10
+
+
 async def test_a_worker_with_retention_keeps_the_archive(log: Log, channel: Channel, tmp_path: Path) -> None:
     """It makes the key, archives and trims, and tells its readiness if the archive does not go on."""
     policy = parse_retention("*=hot_count:10")

@@ -249,6 +249,18 @@ def test_a_mistyped_channel_is_an_error(command_line: CommandLine, scene: Scene,
     assert "no such channel: conversation:aa" in err
 
 
+def test_a_channel_is_not_whole_without_its_archive(
+    command_line: CommandLine, scene: Scene, redis_url: str, tmp_path: Path
+) -> None:
+    """The events that were moved cannot be checked where the archive is not at hand."""
+    where = ("--tenant", scene.channel.tenant, "--redis", redis_url, "--data", str(tmp_path))
+    code, out, _ = command_line("audit", "verify", "conversation:a", *where)
+
+    report = json.loads(out)
+    assert (code, report["whole"], report["first_bad_seq"]) == (1, False, 1)
+    assert "events up to seq 500 were archived, but there is no archive here" in report["faults"][0]
+
+
 def test_a_replay_says_that_it_is_not_all(
     command_line: CommandLine, scene: Scene, redis_url: str, data: Path, tmp_path: Path
 ) -> None:

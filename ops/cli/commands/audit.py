@@ -246,6 +246,8 @@ async def _evidence(
 
     async with archive_at(data) as archive:
         if archive is None:
+            if known:
+                raise CommandFailed(f"there is no archive in {data} to hold against it; see --data and S3_BUCKET")
             yield None
             return
         again = partial(read_heads, archive, tenant, keys, known)

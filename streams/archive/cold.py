@@ -150,6 +150,9 @@ class ColdReader:
             return self._lost(f"{segments[at].name} of {place.channel.path}", first.seq - 1, first)
         frame = frames[bisect_left(frames, high, key=lambda frame: _order(frame.first_id, 0)) - 1]
         found = await self._read(place, segments[at], frame)
+        if found[0].is_damaged:  # one with the first ID, from which the next page goes on
+            first = Position(frame.first_id, frame.first_seq)
+            return self._lost(f"{segments[at].name} of {place.channel.path}", first.seq - 1, first)
         until = bisect_left(found, high, key=_order_of)
         return found[max(0, until - limit) : until][::-1]
 
@@ -184,12 +187,12 @@ class ColdReader:
         async def read() -> list[Frame]:
             async with self._room:
                 tail = await ChannelFolder(self._objects, place.channel, place.epoch).segment(segment, segment.index_at)
-            try:
-                return read_index(tail or b"")
-            except SegmentDamaged:
-                return []
+            return read_index(tail or b"")
 
-        return await self._indexes.get((place.channel, place.epoch, segment.name), read)
+        try:
+            return await self._indexes.get((place.channel, place.epoch, segment.name), read)
+        except SegmentDamaged:  # not kept: it may be restored
+            return []
 
     async def _read(self, place: ArchivePlace, segment: ArchiveSegment, frame: Frame) -> list[Entry]:
         folder = ChannelFolder(self._objects, place.channel, place.epoch)
@@ -199,14 +202,13 @@ class ColdReader:
                 data = await folder.segment(segment, frame.start, frame.size)
                 self.read_count += 1
                 self.read_bytes += frame.size
-                loop = asyncio.get_running_loop()
-                try:
-                    return await loop.run_in_executor(self._pool, self._decode, data or b"", frame)
-                except SegmentDamaged as error:
-                    last = Position(frame.last_id, frame.last_seq)
-                    return self._lost(f"{folder.path}/{segment.name}: {error}", frame.first_seq - 1, last)
+                return await asyncio.get_running_loop().run_in_executor(self._pool, self._decode, data or b"", frame)
 
-        return await self._frames.get((place.channel, place.epoch, segment.name, frame.start), read)
+        try:
+            return await self._frames.get((place.channel, place.epoch, segment.name, frame.start), read)
+        except SegmentDamaged as error:  # not kept: it may be restored
+            last = Position(frame.last_id, frame.last_seq)
+            return self._lost(f"{folder.path}/{segment.name}: {error}", frame.first_seq - 1, last)
 
     def _decode(self, data: bytes, frame: Frame) -> list[Entry]:
         codec = self._codecs.pop()  # as many as threads

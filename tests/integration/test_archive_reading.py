@@ -153,6 +153,28 @@ async def test_a_damaged_or_missing_segment_is_a_gap_and_no_wrong_event(
     assert [entry.seq for entry in gone if not entry.is_damaged] == list(range(EVENTS - KEPT + 1, EVENTS + 1))
 
 
+async def test_pages_go_on_beyond_damage_and_heal_with_it(
+    cold_log: Log, channel: Channel, history: list[Entry], data: Path
+) -> None:
+    """Backwards too, the beginning is where history begins; a segment that was restored is read without a restart."""
+    facts = await ArchiveRecords(cold_log).facts(channel)
+    assert facts is not None
+    segments = data / "archive" / "objects" / channel_folder(channel, facts.epoch) / "segment"
+    (part,) = [file for file in segments.glob("*/*") if file.suffix != ".json"]
+    sound = part.read_bytes()
+    content = bytearray(sound)
+    content[len(content) // 2] ^= 4
+    part.write_bytes(content)
+
+    back: list[Entry] = []
+    while page := await cold_log.replay.page_back(channel, back[-1].id.decode() if back else "+"):
+        back += page
+    assert [entry for entry in back[::-1] if not entry.is_damaged] == history[:500] + history[1000:]
+
+    part.write_bytes(sound)
+    assert await everything(cold_log, channel) == history
+
+
 @pytest.fixture
 async def node(redis_url: str, data: Path) -> AsyncIterator[Node]:
     """A node with the archive of the data folder."""

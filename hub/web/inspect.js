@@ -1,9 +1,9 @@
 /**
- * The inspect page: channels with their events and states, runs, parked work, processes, connections and figures.
+ * The inspect page: channels with their events and states, runs, parked work, processes, connections, the rollout and figures.
  *
  * It reads; a button that changes something stands only where the token has the right to it. The address holds the view:
  * `#view=channels&kind=…&prefix=…`, `#channel=…&event=…&type=…&actor=…&text=…`, `#view=runs&in=…&run=…`, `#view=parked`,
- * `#view=processes`, `#view=connections&user=…`, `#view=figures`; and `&tenant=…` where the token reads several.
+ * `#view=processes`, `#view=connections&user=…`, `#view=rollout`, `#view=figures`; and `&tenant=…` where the token reads several.
  *
  * @module inspect
  */
@@ -15,6 +15,7 @@ import { showConnections } from "./inspect_connections.js";
 import { showFigures, stopFigures } from "./inspect_figures.js";
 import { showParked } from "./inspect_parked.js";
 import { showProcesses } from "./inspect_processes.js";
+import { showRollout } from "./inspect_rollout.js";
 import { showRuns } from "./inspect_runs.js";
 import { sentence, showText } from "./safe_text.js";
 
@@ -29,6 +30,7 @@ const VIEWS = {
   parked: (wanted) => showParked(at("parked-body"), wanted, attempt),
   processes: () => showProcesses(at("processes-body")),
   connections: (wanted) => showConnections(at("connections-body"), wanted, attempt),
+  rollout: (wanted) => showRollout(at("rollout-body"), wanted, attempt),
   figures: (wanted) => showFigures(at("figures-body"), wanted, attempt),
 };
 

@@ -36,8 +36,11 @@ export function may(channel, action) {
   return allowed.includes(action) || allowed.includes("*");
 }
 
-/** True for the scope `operator`, and for a token that may do everything. */
-export const isOperator = () => String(claims().scope ?? "").split(" ").includes("operator") || may("*", "*"); // prettier-ignore
+/** True for the scope `operator` in the token's own tenant; in others it may only read. */
+export function mayOperate() {
+  const { scope = "", tenant } = claims();
+  return String(scope).split(" ").includes("operator") && (view().get("tenant") ?? tenant) === tenant;
+}
 
 /** The view named by the address. @returns {URLSearchParams} */
 export const view = () => new URLSearchParams(location.hash.slice(1));

@@ -1,4 +1,4 @@
-"""The inspect page for an operator: runs, processes, connections and figures, each at an address of its own."""
+"""The inspect page for an operator: runs, processes, connections, the rollout and figures, each at an address of its own."""
 
 from __future__ import annotations
 
@@ -106,6 +106,39 @@ async def test_processes_connections_and_figures(node: Node, context: BrowserCon
         await auditor.page.get_by_role("button", name="Use another token").click()
         await expect(auditor.page.get_by_label("Token")).to_be_focused()
         await check_view(auditor.page, "inspect-refused")
+
+
+async def test_the_rollout_is_changed_by_an_operator_only(node: Node, context: BrowserContext, tenant: str) -> None:
+    """0 % and a variant are set after a question and stand in the log with the note; an auditor sees them, without a button."""
+    watched = await inspected(context, node, token("olga", tenant, {}, scope="operator"), "view=rollout")
+    page = watched.page
+    facts = page.locator("#rollout-body .facts")
+    await expect(facts).to_contain_text("100 % of the users")
+    await press(page, "change the rollout", "Change it now")
+    await expect(page.locator("#rollout-body").get_by_role("alert")).to_contain_text("Nothing would change")
+    await page.get_by_label("Users with WebSocket").fill("0")
+    await page.get_by_role("button", name="Add a variant").click()
+    await page.get_by_label("Variant 1", exact=True).fill("blue")
+    await page.get_by_label("Users of variant 1").fill("101")
+    await press(page, "change the rollout", "Change it now")
+    await expect(page.locator("#rollout-body").get_by_role("alert")).to_contain_text("for the variant blue")
+    await page.get_by_label("Users of variant 1").fill("12.5")
+    await page.get_by_label("Note").fill("the proxy drops upgrades")
+    await check_view(page, "inspect-rollout")
+    await press(page, "change the rollout", "Change it now")
+    await expect(facts).to_contain_text("WebSocket0 % of the users")
+    await expect(page.locator("#rollout-body tbody")).to_contain_text("12.5 %")
+    await expect(page.locator("#rollout-body").get_by_role("status")).to_contain_text("within 2 seconds")
+    await facts.get_by_role("link").click()
+    await expect(page.locator("#raw")).to_contain_text("the proxy drops upgrades")
+    assert watched.problems == []
+
+    auditor = await inspected(context, node, token("eve", tenant, {}, scope="auditor"), "view=rollout")
+    await expect(auditor.page.locator("#rollout-body .facts")).to_contain_text("by olga")
+    await expect(auditor.page.locator("#rollout-body")).to_contain_text("a token with the scope operator")
+    await expect(auditor.page.locator("#rollout-body button")).to_have_text(["Refresh"])
+    await check_view(auditor.page, "inspect-rollout-read")
+    assert auditor.problems == []
 
 
 async def test_figures_behind_a_token_of_their_own(context: BrowserContext, tenant: str, redis_url: str) -> None:

@@ -93,10 +93,11 @@ class ChannelAccess:
         Raises:
             LogUnavailable: Redis is unreachable.
         """
-        found = self.known(channel)
+        found, as_of = self.known(channel), self.change_count
         if found is None:
             found = await self._records.access(channel)
-            self._keep(channel, found, self._clock.monotonic() + FRESH_S)
+            if as_of == self.change_count:  # otherwise it may be older than the change, which would then not apply
+                self._keep(channel, found, self._clock.monotonic() + FRESH_S)
         return found
 
     def decide(

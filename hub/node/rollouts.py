@@ -163,7 +163,8 @@ class Rollouts:
             LogUnavailable: some of them could not be read; the next round tries again.
         """
         failure: LogUnavailable | None = None
-        for reader in [reader for reader in self._readers.values() if reader.is_due]:
+        due = [reader for reader in self._readers.values() if reader.is_due and reader.opening is None]
+        for reader in due:  # one that is being opened would subscribe twice
             try:
                 await self._read(reader)
             except LogUnavailable as error:
@@ -190,9 +191,11 @@ class Rollouts:
             await asyncio.wait([reader.opening], timeout=WAIT_S)
 
     async def _open(self, reader: RolloutReader) -> None:
-        with contextlib.suppress(LogUnavailable):  # it stays due, and the next round tries again
-            await self._read(reader)
-        reader.opening = None
+        try:
+            with contextlib.suppress(LogUnavailable):  # it stays due, and the next round tries again
+                await self._read(reader)
+        finally:
+            reader.opening = None
 
     async def _read(self, reader: RolloutReader) -> None:
         stored = self._flags.stored

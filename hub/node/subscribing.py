@@ -206,8 +206,8 @@ class Subscriptions:
         fanout = sub.fanout
         sub.end()
         fanout.leave(sub)
-        if sub.wants_presence and not fanout.wants_presence:
-            self._presence.unfollow(fanout.channel)
+        if sub.wants_presence:
+            self._look_at_presence(fanout.channel)
         self._recovery.ended(sub)
         if not fanout.subscribers and self.fanouts.get(fanout.channel) is fanout:
             fanout.close()
@@ -215,6 +215,12 @@ class Subscriptions:
             self._node.access.unfollowed(fanout.channel)
             if fanout.channel.kind is not Kind.SYSTEM:
                 self._node.admission.unfollow(fanout.channel.tenant)
+
+    def _look_at_presence(self, channel: Channel) -> None:
+        """Stops having the presence in a channel told if no subscription wants it."""
+        fanout = self.fanouts.get(channel)
+        if fanout is None or not fanout.wants_presence:
+            self._presence.unfollow(channel)
 
     async def _subscribe_group(self, connection: Connection, group: Mapping[Channel, SubscribeRequest]) -> None:
         inbox = f"user:{connection.session.principal.user}"  # subscribed automatically, so it does not count
@@ -424,6 +430,8 @@ class Subscriptions:
                 self._end(sub)
                 raise
         except BaseException:
+            if request.wants_presence:
+                self._look_at_presence(request.channel)
             if former is not None and former.go_on():
                 self._recovery.note_behind(former)
             raise

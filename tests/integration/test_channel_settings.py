@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -150,3 +151,18 @@ async def test_notices_and_important_activity_reach_each_members_inbox_once(redi
         found = sorted(json.loads(entry.data)["title"] for entry in entries)
         assert found == ["Mend it", "a broke"]
     assert others == []
+
+
+async def test_lists_that_were_read_before_a_change_are_not_kept(redis_url: str, tenant: str) -> None:
+    """A read of the lists that is answered after a change was noted may be older than it: the next command reads again."""
+    channel = parse_channel(tenant, "conversation:unfollowed")
+    async with running_node(redis_url) as node:
+        access = node.hub.access
+        reading = asyncio.create_task(access.lists(channel))
+        await asyncio.sleep(0)
+        access.forget(channel)
+        await reading
+        late = access.known(channel)
+        await access.lists(channel)
+
+    assert (late, access.known(channel)) == (None, {})

@@ -13,6 +13,7 @@ import pytest
 from openfeature.event import ProviderEventDetails
 from openfeature.flag_evaluation import FlagResolutionDetails
 
+from hub.node.rollouts import channel_of
 from hub.rollout import StoredRollouts
 from projections.rollout import Rollout
 from support.nodes import Node, running_node, token
@@ -94,6 +95,16 @@ async def test_every_node_moves_its_sockets_within_two_seconds(redis_url: str, t
         {"type": "connection.drain", "payload": {"reconnect_after_ms": 0, "reason": "websocket_off"}}
     ] * 2
     assert still["type"] == "connection.heartbeat"
+
+
+async def test_a_round_during_the_first_read_does_not_follow_the_channel_twice(node: Node, tenant: str) -> None:
+    """The subscription of a tenant's rollout is one, also if a round begins while the tenant's first socket connects."""
+    channel = channel_of(tenant)
+    deciding = asyncio.create_task(node.hub.rollouts.decide(tenant, "alice"))
+    await asyncio.sleep(0)
+    await asyncio.gather(deciding, node.hub.rollouts.look())
+
+    assert len(node.hub.fanouts[channel].subscribers) == 1
 
 
 async def test_a_percentage_moves_those_above_it_alone(node: Node, tenant: str) -> None:

@@ -55,6 +55,23 @@ async def test_a_lane_begins_only_where_presence_is_followed(own_redis: RedisSer
     assert 0 < max(ends) <= 900
 
 
+async def test_a_refused_subscription_leaves_no_presence_followed(redis_url: str, tenant: str) -> None:
+    """Presence asked for by somebody who has started too many channels is not told for ever, for nobody."""
+    async with (
+        running_node(redis_url, rate_limits={"channel": (0.001, 1.0)}) as node,
+        client(node.ws_url, token("a", tenant)) as a,
+    ):
+        await a.subscribe("conversation:begun", presence=True)
+        await a.subscribe("conversation:begun-too", presence=True)
+        wish = {"channels": [{"channel": "conversation:refused", "presence": True}]}
+        frame = await a.answer("channel.subscribe", wish)
+        begun, refused = (parse_channel(tenant, f"conversation:{name}") for name in ("begun", "refused"))
+        followed = [node.hub.presence.is_followed(channel) for channel in (begun, refused)]
+
+    assert frame["payload"]["code"] == 4004
+    assert followed == [True, False]
+
+
 async def test_what_passes_in_a_made_up_channel_ends_by_itself(own_redis: RedisServer) -> None:
     """Typing in channels that nobody wrote or follows leaves no key there that never ends."""
     async with running_node(own_redis.url) as node, client(node.ws_url, token("a", "acme")) as a:

@@ -193,6 +193,8 @@ class Keeper:
         folder = ChannelFolder(self._objects, facts.channel, facts.epoch)
         recorded = await self._cover(folder, facts)
         manifest = await folder.newest_manifest(facts.mark.number)
+        if manifest is not None and manifest.upto.seq > facts.floor.seq:
+            await self._require_continued(facts.channel, manifest.upto)
         doomed: tuple[ArchiveSegment, ...] = ()
         if due:
             manifest = await self._archive(folder, recorded, manifest, min(due, recorded.upto.seq))
@@ -205,6 +207,17 @@ class Keeper:
         step = _Step(facts, folder, recorded, manifest, retention.moves, doomed)
         is_trimmed = manifest is None or manifest.upto.seq <= facts.floor.seq
         return step if step.is_news or not is_trimmed else None
+
+    async def _require_continued(self, channel: Channel, upto: Position) -> None:
+        """Check that the newest archived event is one of the log, which goes on after it.
+
+        Raises:
+            ArchiveDiffers: the log does not have it, as after a restore of an older Redis.
+        """
+        found = await self._log.replay.page_from(channel, upto.id, 1)
+        if not found or (found[0].id.decode(), found[0].seq) != upto:
+            told = f"the archive has event {upto.seq} ({upto.id}), which Redis does not have"
+            raise ArchiveDiffers(f"{told}: it was restored from an older backup, or lost its newest events")
 
     async def _due(self, facts: ChannelFacts, retention: Retention) -> int:
         """The seq up to which events are due to leave Redis; 0 if none are."""

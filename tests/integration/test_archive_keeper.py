@@ -245,6 +245,27 @@ async def test_a_channel_whose_stream_was_deleted_is_archived_anew(log: Log, cha
     assert len(await hot(log, channel)) == 10
 
 
+async def test_events_after_a_restore_of_redis_are_not_mixed_with_archived_ones(
+    log: Log, channel: Channel, tmp_path: Path
+) -> None:
+    """The archive goes further than the restored log; it is neither noted there nor trimmed to."""
+    await write(log, channel, 20)
+    calls, keys = log.calls_of(channel), log.keys.of(channel)
+    kept = [(key, await calls.call("DUMP", key)) for key in (keys.stream, keys.meta)]
+    await write(log, channel, 30)
+    await keeper(log, tmp_path).turn()
+    for key, dump in kept:
+        await calls.call("RESTORE", key, 0, dump, "REPLACE")
+    await write(log, channel, 5)
+    before = await hot(log, channel)
+
+    with pytest.raises(ArchiveDiffers, match=r"the archive has event 40 .* restored from an older backup"):
+        await keeper(log, tmp_path).turn()
+
+    facts = await ArchiveRecords(log).facts(channel)
+    assert (facts is not None and facts.mark.number, await hot(log, channel)) == (0, before)
+
+
 async def test_a_worker_with_retention_keeps_the_archive(log: Log, channel: Channel, tmp_path: Path) -> None:
     """It makes the key, archives and trims, and tells its readiness if the archive does not go on."""
     policy = parse_retention("*=hot_count:10")

@@ -270,15 +270,18 @@ class PresenceTracker:
         await self.store.end_statuses(self._node)
 
     async def _live(self) -> None:
-        if self._told_since != self._log.connect_count:  # after a reconnect Redis may have lost what was reported
-            await self._follow_all()
-            self._told_since = self._log.connect_count
-            self._replace_soon()
-        try:
+        try:  # first, so that nothing else costs the node its lease
             await self._renew()
         except Exception:
             self._steady_since = None
             raise
+        count = self._log.connect_count
+        if self._told_since != count:  # after a reconnect Redis may have lost what was reported
+            try:
+                await self._follow_all()
+            finally:  # a partition that is away holds up no others
+                self._replace_soon()
+            self._told_since = count
 
     async def _renew(self) -> None:
         # After an outage of Redis every lease has ended: reap nobody before the others could renew theirs.

@@ -126,11 +126,17 @@ class PresenceStore:
         for channel in channels:
             members = by_partition.setdefault(self._keys.of(channel).partition, [])
             members += (now_ms + FOLLOWED_S * 1000, channel.path)
+        failure: Exception | None = None
         for partition, members in by_partition.items():
             key, calls = self._keys.presence_followed(partition), self._log.calls_in(partition)
-            await calls.pipeline(
-                [("ZADD", key, *members), ("ZREMRANGEBYSCORE", key, 0, now_ms), ("EXPIRE", key, FOLLOWED_S)]
-            )
+            try:
+                await calls.pipeline(
+                    [("ZADD", key, *members), ("ZREMRANGEBYSCORE", key, 0, now_ms), ("EXPIRE", key, FOLLOWED_S)]
+                )
+            except (StreamsError, CommandRefused) as error:  # the partitions on other servers of a Cluster are told
+                failure = error
+        if failure is not None:
+            raise failure
 
     async def told(self, node: str, partition: int) -> dict[tuple[str, Channel], str]:
         """The devices that a node has reported in a partition: (device, channel) → user."""

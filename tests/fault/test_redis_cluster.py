@@ -19,6 +19,7 @@ from streams.cursor import Cursor, Resumable, judge
 from streams.cursor import Gap as LogGap
 from streams.envelope import Actor, Appended, Draft
 from streams.errors import ConfigurationRefused, LogUnavailable
+from streams.records.presence import PresenceStore
 from streams.redis.keys import slot_of
 from streams.redis.log import Log
 from support.appending import outcome
@@ -225,12 +226,18 @@ async def test_a_slot_that_moves_under_load_loses_nothing(cluster: RedisCluster,
     cluster.move_slot(slot, target, source)
 
 
+async def is_presence_followed(log: Log, channel: Channel) -> bool:
+    """True if Redis knows that the presence in a channel is followed."""
+    key = log.keys.presence_followed(log.keys.of(channel).partition)
+    return await log.calls_of(channel).call("ZSCORE", key, channel.path) is not None
+
+
 async def test_a_killed_primary_stops_its_partitions_until_its_replica_is_promoted(
     cluster: RedisCluster, log: Log, tenant: str
 ) -> None:
     """The other channels are written and followed throughout; afterwards every stored event is there, or its loss is told."""
     channels = one_on_each(log, cluster, tenant)
-    (killed, lost), *_others = channels.items()
+    (killed, lost), *others = channels.items()
     async with running_node(cluster.url) as node, HubClient([node.url], token("alice", tenant)) as reader:
         following = reader.subscribe(lost.wire, after="0", on_gap="report")
         loads = [Load(log, channel) for channel in channels.values()]
@@ -239,6 +246,9 @@ async def test_a_killed_primary_stops_its_partitions_until_its_replica_is_promot
 
         killed.kill()
         await until(lambda: log.away_count > 0)
+        with pytest.raises(LogUnavailable):
+            await PresenceStore(log).follow(channels.values())
+        followed = [await is_presence_followed(log, channel) for _, channel in others]
         for load in loads[1:]:
             await load.more(40)
         is_lost_still_away = log.away_count > 0
@@ -264,6 +274,7 @@ async def test_a_killed_primary_stops_its_partitions_until_its_replica_is_promot
     cluster.start(killed)
     cluster.wait_until_whole()
     assert is_lost_still_away
+    assert followed == [True, True]
     assert (status.status_code, bool(status.json().get("away"))) == (200, True)
     assert [load.refused for load in loads[1:]] == [0, 0]
     assert whole == list(range(1, len(whole) + 1))

@@ -209,6 +209,7 @@ class ClusterServers:
         self._config = self.calls_at(CONFIG)
         self._reading = asyncio.Lock()
         self._read_at = 0.0
+        self._current_at = 0.0
 
     @classmethod
     async def open(
@@ -268,19 +269,24 @@ class ClusterServers:
         return SlotCalls(lambda: self.servers.keeping(key), self.read_map)
 
     async def read_map(self) -> None:
-        """Read the map, and follow what has changed.
+        """Read the map, and follow what has changed. Calls made at the same time share one read.
 
         Raises:
             LogUnavailable: no server of the Cluster answers.
         """
+        now = asyncio.get_running_loop().time
+        asked_at = now()
         async with self._reading:
-            now = asyncio.get_running_loop().time
+            if self._current_at > asked_at:
+                return
             await asyncio.sleep(self._read_at + READ_AGAIN_S - now())
             self._wanted.clear()
+            began_at = now()
             try:
                 await self._follow(await self._locator.read_map())
             finally:
                 self._read_at = now()
+            self._current_at = began_at
 
     async def close(self) -> None:
         """Close every connection."""

@@ -19,9 +19,12 @@ from streams.cursor import Cursor, Resumable, judge
 from streams.cursor import Gap as LogGap
 from streams.envelope import Actor, Appended, Draft
 from streams.errors import ConfigurationRefused, LogUnavailable
+from streams.loops import Loops
 from streams.records.presence import PresenceStore
-from streams.redis.keys import slot_of
-from streams.redis.log import Log
+from streams.redis.cluster import READ_AGAIN_S, ClusterServers
+from streams.redis.keys import DEFAULT_LIMITS, slot_of
+from streams.redis.locate import Locator
+from streams.redis.log import PARTITIONS, Log
 from support.appending import outcome
 from support.nodes import running_node, token
 from support.redis_cluster import Member, RedisCluster
@@ -224,6 +227,17 @@ async def test_a_slot_that_moves_under_load_loses_nothing(cluster: RedisCluster,
         recorder.unwatch()
     assert (loads[1].refused, seen[quiet].break_count) == (0, 0)
     cluster.move_slot(slot, target, source)
+
+
+async def test_calls_that_need_the_map_at_once_share_a_read(cluster: RedisCluster) -> None:
+    """Two hundred calls that meet a moved slot wait for one or two reads of the map, not each for its own."""
+    loops = Loops()
+    servers = await ClusterServers.open(Locator(cluster.url), PARTITIONS, {}, DEFAULT_LIMITS, loops)
+    try:
+        async with asyncio.timeout(200 * READ_AGAIN_S / 2):
+            await asyncio.gather(*(servers.read_map() for _ in range(200)))
+    finally:
+        await servers.close()
 
 
 async def is_presence_followed(log: Log, channel: Channel) -> bool:

@@ -17,7 +17,7 @@ from pydantic import Field
 from projections.projection import Dumped, Home, Projection
 from projections.recorded import Recorded, actor_name, broken, optional_list
 from streams.events.declaration import Payload
-from streams.events.rollout import ALL_PERCENT, VARIANT_PATTERN, Percent, VariantShare
+from streams.events.rollout import ALL_PERCENT, VARIANT_CHARS_MAX, VARIANT_PATTERN, Percent, VariantShare
 from streams.events.values import Count, EventId, Maybe
 from streams.json_bytes import Json, JsonObject
 
@@ -97,9 +97,14 @@ def _percent(event: Recorded, value: Json) -> float:
 
 
 def _variant(event: Recorded, value: Json) -> tuple[str, float]:
-    if isinstance(value, Mapping) and isinstance(name := value.get("name"), str) and _VARIANT_NAME.fullmatch(name):
+    name = value.get("name") if isinstance(value, Mapping) else None
+    if isinstance(value, Mapping) and isinstance(name, str) and _is_variant_name(name):
         return name, _percent(event, value.get("percent"))
     raise broken(event, "variants must be objects with a name and a percent")
+
+
+def _is_variant_name(name: str) -> bool:
+    return len(name) <= VARIANT_CHARS_MAX and _VARIANT_NAME.fullmatch(name) is not None
 
 
 def shown(state: Rollout) -> JsonObject:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from time import monotonic, time
 from typing import Any, Final
 
+from hub.auth.permissions import Lists
 from hub.auth.revocations import Revocation
 from hub.auth.tokens import Principal
 from hub.auth.verifier import Verifier
@@ -70,6 +71,8 @@ DELAY_S_MAX: Final = 5.0
 KEYS_EVERY_S: Final = 60.0
 """Seconds between fetches of the issuer's keys: a client whose key was removed is disconnected within this time."""
 _log: Final = logging.getLogger(__name__)
+_NARROW_AGAIN_S: Final = 0.5
+"""Seconds until changed access lists that could not be read are read again."""
 
 
 @dataclass(slots=True)
@@ -328,7 +331,12 @@ class Hub:
         self.spawn(self._narrow(channel))
 
     async def _narrow(self, channel: Channel) -> None:
-        lists = await self.access.lists(channel)
+        lists: Lists | None = None
+        while lists is None:
+            try:
+                lists = await self.access.lists(channel)
+            except LogUnavailable:  # whoever was removed must not go on reading because Redis was lost just then
+                await asyncio.sleep(_NARROW_AGAIN_S)
         if "read" not in lists:
             return
         for connection in list(self.connections):

@@ -14,7 +14,7 @@ from streams.events.values import Maybe, Text500
 VARIANTS_MAX: Final = 8
 """Maximum variants of a tenant."""
 VARIANT_CHARS_MAX: Final = 32
-VARIANT_PATTERN: Final = rf"^[A-Za-z0-9_.-]{{1,{VARIANT_CHARS_MAX}}}$"
+VARIANT_PATTERN: Final = r"^[A-Za-z0-9_.-]+$"
 ALL_PERCENT: Final = 100.0
 
 Percent = Annotated[float, Field(ge=0, le=ALL_PERCENT)]
@@ -23,7 +23,7 @@ Percent = Annotated[float, Field(ge=0, le=ALL_PERCENT)]
 class VariantShare(Payload):
     """A variant, and the part of the tenant's users that get it."""
 
-    name: Annotated[str, Field(pattern=VARIANT_PATTERN)] = Field(
+    name: Annotated[str, Field(min_length=1, max_length=VARIANT_CHARS_MAX, pattern=VARIANT_PATTERN)] = Field(
         description="Name of the variant: 1 to 32 of `A-Z a-z 0-9 _ . -`."
     )
     percent: Percent = Field(description="Percentage of the users.")

@@ -7,9 +7,12 @@ import json
 from typing import Any
 
 import httpx
+import pytest
 
 from consumers.worker import running
-from streams.channel import parse_channel
+from hub.auth.permissions import Lists
+from streams.channel import Channel, parse_channel
+from streams.errors import LogUnavailable
 from streams.redis.log import Log
 from support.nodes import Node, running_node, token
 from support.run_rig import options
@@ -166,3 +169,28 @@ async def test_lists_that_were_read_before_a_change_are_not_kept(redis_url: str,
         await access.lists(channel)
 
     assert (late, access.known(channel)) == (None, {})
+
+
+async def test_who_was_removed_reads_no_further_although_redis_was_lost_just_then(
+    redis_url: str, tenant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first read of the changed lists fails; the subscription ends with the next."""
+    async with running_node(redis_url) as node:
+        failures: list[Channel] = []
+        read = node.hub.access.lists
+
+        async def lost_once(channel: Channel) -> Lists:
+            found = await read(channel)
+            if found and not failures:
+                failures.append(channel)
+                node.hub.access.forget(channel)
+                raise LogUnavailable("the connection was lost")
+            return found
+
+        monkeypatch.setattr(node.hub.access, "lists", lost_once)
+        async with client(node.ws_url, token("a", tenant)) as a, client(node.ws_url, token("b", tenant)) as b:
+            await b.subscribe(ROOM)
+            await configure(a, ROOM, access={"read": ["a"]})
+            told = await b.expect("channel.unsubscribed", channel=ROOM)
+
+    assert (told["payload"]["reason"], len(failures)) == ("permission_denied", 1)

@@ -147,7 +147,7 @@ def test_connections_are_found_by_user_and_one_is_closed(dev: Dev) -> None:
     weak = dev.hub("token", "--user", "eve", "--tenant", "acme", "--grant", "conversation:*=*").strip()
     code, out, err = hub(dev.data, "connections", "--token", weak)
     assert (code, out) == (1, "")
-    assert "403 4003 permission_denied: connections are for operators" in err
+    assert "403 4003 permission_denied: this is for operators" in err
     code, _, err = hub(dev.data, "connections", "--close", "nobody")
     assert (code, "404 4018 not_found" in err) == (1, True)
 

@@ -177,6 +177,7 @@ async def test_every_route_is_open_or_closed_as_written(redis_url: str) -> None:
         "/v1/runs",
         "/v1/parked",
         "/v1/processes",
+        "/v1/rollout",
         "/_store/",
         "/ws",
         *OPEN - NOT_FOUND_BUT_OPEN,

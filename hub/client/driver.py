@@ -62,7 +62,9 @@ _OF_THE_HUB: Final = 4000
 
 
 def socket_url(url: str) -> str:
-    """Returns the WebSocket URL of a hub given as `http://host`, `ws://host` or `ws://host/ws`.
+    """Returns the WebSocket URL of a hub given as `http://host`, `http://host/prefix`, `ws://host` or `ws://host/prefix/ws`.
+
+    The path of a socket always ends with `/ws`, as in the JavaScript client.
 
     Raises:
         ValueError: the URL has none of these forms.
@@ -71,7 +73,8 @@ def socket_url(url: str) -> str:
     scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
     if scheme not in ("ws", "wss") or not parts.netloc:
         raise ValueError("the hub's url must look like http://host:8000 or wss://host/ws")
-    return urlunsplit((scheme, parts.netloc, "/ws" if parts.path in ("", "/") else parts.path, parts.query, ""))
+    path = parts.path.rstrip("/").removesuffix("/ws")
+    return urlunsplit((scheme, parts.netloc, f"{path}/ws", parts.query, ""))
 
 
 def http_base(url: str) -> str:

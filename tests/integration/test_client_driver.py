@@ -29,6 +29,7 @@ from hub.client import (
     Signal,
     Subscribed,
 )
+from hub.client.driver import http_base, socket_url
 from support.model_hub import ModelHub, counted_ids
 from support.model_hub_server import ModelHubServer, serving
 
@@ -641,6 +642,20 @@ async def test_a_command_too_large_for_the_next_hub_fails(server):
 
         with pytest.raises(HubError, match="4011"):
             await answer
+
+
+@pytest.mark.parametrize(
+    ("given", "socket", "http"),
+    [
+        ("http://h:8000", "ws://h:8000/ws", "http://h:8000"),
+        ("https://h/rt/", "wss://h/rt/ws", "https://h/rt"),
+        ("wss://h/rt/ws", "wss://h/rt/ws", "https://h/rt"),
+        ("ws://h/rt", "ws://h/rt/ws", "http://h/rt"),
+    ],
+)
+def test_a_hub_under_a_prefix_has_its_socket_there(given: str, socket: str, http: str) -> None:
+    """Whichever way the address is given: a guess that is wrong by a path would go over HTTP for ever."""
+    assert (socket_url(given), http_base(socket_url(given))) == (socket, http)
 
 
 async def test_control_c_ends_without_a_word_of_complaint(server):

@@ -71,7 +71,8 @@ class WireSet:
         wires: list[Wire] = []
         try:
             self.url = await self._locate()
-            wires.extend([await open_wire(self.url, f"hub-{name}") for name in self._names])
+            for name in self._names:  # one by one, so that those that are open are closed if the next one fails
+                wires.append(await open_wire(self.url, f"hub-{name}"))  # noqa: PERF401
             await self._attach(wires)
         except BaseException as error:
             self._detach()

@@ -118,7 +118,8 @@ def test_a_user_without_rights(run, server: RedisServer, redis: Redis) -> None:
 def test_a_url_of_another_kind(run, server: RedisServer, command: str, form: str, says: str) -> None:
     """Each command says so in one line, and ends with 1 or 2."""
     url = form.format(server.url.partition("://")[2].partition("/")[0])
-    words = ("doctor", "--redis", url) if command == "doctor" else (command, "--no-wait")
+    port = ("--port", "0") if command == "serve" else ()
+    words = ("doctor", "--redis", url) if command == "doctor" else (command, "--no-wait", *port)
     code, failures, err = run(url, *words)
 
     assert code in {1, 2}

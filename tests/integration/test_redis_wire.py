@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import hiredis
@@ -15,7 +15,8 @@ from streams.channel import parse_channel
 from streams.errors import CommandRefused, LogUnavailable
 from streams.redis.calls import Calls
 from streams.redis.scripts import load
-from streams.redis.wire import open_wire
+from streams.redis.wire import Wire, open_wire
+from streams.redis.wire_set import WireSet
 from support.nodes import running_node, token
 from support.redis_server import RedisServer
 from support.socket_client import client
@@ -286,3 +287,35 @@ async def test_foreign_data_under_a_key_is_a_fault_that_tells_nothing_of_redis(r
     assert refused["payload"]["code"] == 4030
     assert "WRONGTYPE" not in str(refused)
     assert again["payload"]["seq"] == 2
+
+
+async def test_wires_that_are_open_are_closed_when_the_next_one_fails() -> None:
+    """Otherwise each attempt at a server that is just starting would leave sockets open."""
+    ended = asyncio.Event()
+    count = 0
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal count
+        count += 1
+        if count > 1:
+            writer.close()
+            return
+        writer.write(b"+OK\r\n")  # to the name of the connection
+        while await reader.read(1024):
+            pass
+        ended.set()
+
+    async def unused(_: Sequence[Wire]) -> None:
+        raise AssertionError("they are never all there")
+
+    async with server_that(answer) as url:
+
+        async def here() -> str:
+            return url
+
+        with pytest.raises(LogUnavailable):
+            await WireSet(("append", "query"), url, here, unused, lambda: None).connect()
+        async with asyncio.timeout(5):
+            await ended.wait()
+
+    assert count == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -493,8 +494,11 @@ class ClusterNemesis(Nemesis):
 
     async def _disk_full(self, fault: PlannedFault) -> str:
         """Fill the disk of the append-only file, free it again, and wait for Redis."""
-        filler = self._cluster.disk.folder / "filler"
-        size = await asyncio.to_thread(fill, filler)
+        filler, over = self._cluster.disk.folder / "filler", threading.Event()
+        try:
+            size = await asyncio.to_thread(fill, filler, over)
+        finally:
+            over.set()  # a run that is interrupted takes the disk away, and the thread would write on for ever
         await asyncio.sleep(fault.duration_s)
         filler.unlink()
         await self._cluster.redis.ready()
@@ -511,15 +515,13 @@ async def _jitter(proxy: Proxy, phase: float, duration_s: float) -> None:
         await asyncio.sleep(_JITTER_PERIOD_S - _JITTER_AWAY_S)
 
 
-def fill(path: Path) -> int:
-    """Write a file until the disk is full; returns its size."""
+def fill(path: Path, over: threading.Event) -> int:
+    """Write a file until the disk is full, or until `over` is set; returns its size."""
     size = 0
-    with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):
-        while True:
-            size += file.write(b"\0" * 65_536)
-    with path.open("ab", buffering=0) as file, contextlib.suppress(OSError):
-        while True:
-            size += file.write(b"\0")
+    for mode, piece in (("wb", bytes(65_536)), ("ab", bytes(1))):
+        with path.open(mode, buffering=0) as file, contextlib.suppress(OSError):
+            while not over.is_set():
+                size += file.write(piece)
     return size
 
 

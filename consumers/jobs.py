@@ -22,8 +22,7 @@ from consumers.runs.parts import Jobs
 from streams.channel import Channel, channel_from_path
 from streams.errors import ConfigurationRefused, LogUnavailable
 from streams.records.runs import RunView
-from streams.redis.calls import in_our_errors
-from streams.redis.client import open_client
+from streams.redis.client import in_our_errors, open_client
 from streams.redis.keys import JOBS
 from streams.redis.locate import Locator
 from streams.redis.log import Log

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from time import monotonic
 from typing import Final
@@ -75,19 +74,6 @@ def in_our_words(error: hiredis.ReplyError | RedisError | OSError) -> LogUnavail
     if isinstance(error, hiredis.ReplyError) and code not in _MOVED and code not in _PASSES:
         return CommandRefused(code, str(error))
     return LogUnavailable(f"Redis cannot do this now: {error or type(error).__name__}")
-
-
-@contextmanager
-def in_our_errors() -> Iterator[None]:
-    """Translates the errors of other Redis clients, such as arq's, into ours.
-
-    Raises:
-        LogUnavailable: Redis is unreachable or refused the command.
-    """
-    try:
-        yield
-    except (RedisError, OSError) as error:
-        raise in_our_words(error) from error
 
 
 def pairs(raw: Sequence[Reply]) -> dict[bytes, Reply]:

@@ -1,14 +1,20 @@
-"""redis-py clients of the servers that a REDIS_URL stands for; the job queue needs one."""
+"""redis-py clients of the servers that a REDIS_URL stands for, and their errors as ours; the job queue needs one.
+
+Not compiled: an error raised from another one in a compiled generator loses its cause.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final, cast
 
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.connection import SSLConnection, parse_url
 from redis.asyncio.sentinel import Sentinel
+from redis.exceptions import RedisError
 
-from streams.redis.calls import CALL_TIMEOUT_S
+from streams.redis.calls import CALL_TIMEOUT_S, in_our_words
 from streams.redis.places import Form, RedisPlace
 
 _CONNECT_TIMEOUT_S: Final = 2.0
@@ -36,6 +42,19 @@ def open_client(place: RedisPlace) -> Redis:
     sentinels = Sentinel([*place.seeds], sentinel_kwargs=of_sentinels)  # type: ignore[no-untyped-call]  # redis-py left it bare
     found: Redis = sentinels.master_for(place.name, **(_without_address(url) | options))
     return found
+
+
+@contextmanager
+def in_our_errors() -> Iterator[None]:
+    """Translates the errors of these clients into ours.
+
+    Raises:
+        LogUnavailable: Redis is unreachable or refused the command.
+    """
+    try:
+        yield
+    except (RedisError, OSError) as error:
+        raise in_our_words(error) from error
 
 
 def _without_address(url: str) -> dict[str, Any]:

@@ -78,6 +78,7 @@ def test_tenants_and_users_never_share_a_key() -> None:
     assert len({keys.idempotency(0, t, Actor(k, u)) for t in "ab" for k in ("user", "agent") for u in "xy"}) == 8
 
 
+@pytest.mark.interpreted
 def test_remembered_keys_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """A node that sees ever new channels forgets the old names, and names them alike again."""
     monkeypatch.setattr("streams.redis.keys._CHANNELS_KEPT", 100)

@@ -8,7 +8,8 @@ from redis.exceptions import ConnectionError as Unreachable
 from redis.exceptions import OutOfMemoryError
 
 from streams.errors import CommandRefused, LogUnavailable, RightMissing
-from streams.redis.calls import code_of, in_our_errors, in_our_words, is_moved
+from streams.redis.calls import code_of, in_our_words, is_moved
+from streams.redis.client import in_our_errors
 
 WRAPPED = (
     "ERR Error running script (call to f_6b1bf486c81ceb7edf3c093f4a48582e38c0e791): @user_script:52: @user_script: 52: "

@@ -180,6 +180,7 @@ class Worker:
         )
         self._segments: set[asyncio.Task[Any]] = set()
         self._loops: list[Loop] = []
+        self._archive: tuple[Loop, ...] = ()
         self._announced: list[str] = []
         self._may_take = True
         self._takers = [JobTaker(pool, agent, len(options.agents), self._begin) for agent in options.agents]
@@ -226,7 +227,7 @@ class Worker:
             *(loops.keep("jobs", taker.run) for taker in self._takers),
         ]
         if (keeper := self._options.keeper) is not None:
-            self._loops.append(loops.keep("archive", partial(keeper.run, lambda: 0 in self.partitions.held)))
+            self._archive = (loops.keep("archive", partial(keeper.run, lambda: 0 in self.partitions.held)),)
         self._renewal.start()
         self._announced = [notice.name for notice in notices]
         await self.partitions.settled.wait()
@@ -244,6 +245,7 @@ class Worker:
     async def stop(self) -> None:
         """Take no more segments, let the running ones finish for a while, hand over the rest, and release the partitions."""
         self.allow_jobs(is_allowed=False)
+        await self.log.loops.stop(*self._archive)  # before another worker, who gets the partition, begins with it
         await self.partitions.close()
         await self.held_runs.drain(self._options.drain_s)
         if self._segments:
@@ -255,7 +257,7 @@ class Worker:
     async def abandon(self) -> None:
         """End at once without handing over or releasing anything, as if the process had been killed."""
         await self._renewal.stop()
-        await self.log.loops.stop(*self._loops)
+        await self.log.loops.stop(*self._loops, *self._archive)
         await end_tasks([*self._segments, *(task for taker in self._takers for task in taker.tasks)])
         for calls in self._own_calls:
             calls.close()

@@ -26,7 +26,7 @@ from streams.channel import Channel
 from streams.cursor import Position, ms_of_id
 from streams.envelope import Entry, unbroken, until_damage
 from streams.errors import ArchiveDiffers
-from streams.records.archive import ArchiveRecords, ChannelFacts
+from streams.records.archive import ArchiveRecords, ChannelFacts, DamagedFacts
 from streams.redis.log import Log
 from streams.redis.replay import PAGE_EVENTS
 
@@ -62,7 +62,7 @@ class _Step:
     recorded: _CoveredTree
     manifest: Manifest | None
     is_trimming: bool
-    doomed: tuple[ArchiveSegment, ...] = ()
+    is_erasing: bool
 
     @property
     def is_news(self) -> bool:
@@ -156,12 +156,15 @@ class Keeper:
             path, reason = next(iter(self.stopped.items()))
             raise ArchiveDiffers(f"{len(self.stopped)} channels are not archived, among them {path}: {reason}")
 
-    async def _take(self, several: list[ChannelFacts]) -> None:
+    async def _take(self, several: list[ChannelFacts | DamagedFacts]) -> None:
         left = several
         while left:
             steps: dict[str, list[_Step]] = {}
             unfinished = []
             for facts in left:
+                if isinstance(facts, DamagedFacts):
+                    self.stopped[facts.channel.path] = "its record in Redis (the meta hash) is damaged"
+                    continue
                 try:
                     step = await self._prepare(facts)
                 except ArchiveDiffers as error:
@@ -187,26 +190,29 @@ class Keeper:
             return None
         retention = self._policy.of(facts.channel)
         due = await self._due(facts, retention)
-        is_old = retention.total_age_ms is not None and not retention.is_held and facts.mark.number > 0
-        if facts.covered.seq == facts.seq and not due and not is_old and facts.mark.upto.seq <= facts.floor.seq:
+        may_erase = not retention.is_held and facts.mark.number > 0
+        is_old = retention.total_age_ms is not None and may_erase
+        is_erased = facts.mark.removed.seq == facts.erased_seq or not may_erase
+        is_covered = facts.covered.seq == facts.seq
+        if is_covered and not due and not is_old and is_erased and facts.mark.upto.seq <= facts.floor.seq:
             return None
         folder = ChannelFolder(self._objects, facts.channel, facts.epoch)
         recorded = await self._cover(folder, facts)
         manifest = await folder.newest_manifest(facts.mark.number)
         if manifest is not None and manifest.upto.seq > facts.floor.seq:
             await self._require_continued(facts.channel, manifest.upto)
-        doomed: tuple[ArchiveSegment, ...] = ()
         if due:
             manifest = await self._archive(folder, recorded, manifest, min(due, recorded.upto.seq))
         if is_old and manifest is not None and retention.total_age_ms is not None:
             before_ms = self._log.now_ms() - retention.total_age_ms
-            doomed = tuple(one for one in manifest.segments if ms_of_id(one.last_id) < before_ms)
-            if doomed:
-                manifest = manifest.without(len(doomed))
+            old = sum(ms_of_id(one.last_id) < before_ms for one in manifest.segments)
+            if old:
+                manifest = manifest.without(old)
                 await folder.write_manifest(manifest)
-        step = _Step(facts, folder, recorded, manifest, retention.moves, doomed)
+        is_erasing = manifest is not None and may_erase and manifest.removed.seq != facts.erased_seq
+        step = _Step(facts, folder, recorded, manifest, retention.moves, is_erasing)
         is_trimmed = manifest is None or manifest.upto.seq <= facts.floor.seq
-        return step if step.is_news or not is_trimmed else None
+        return step if step.is_news or step.is_erasing or not is_trimmed else None
 
     async def _require_continued(self, channel: Channel, upto: Position) -> None:
         """Check that the newest archived event is one of the log, which goes on after it.
@@ -350,8 +356,9 @@ class Keeper:
         if step.is_trimming and step.manifest.upto.seq > facts.floor.seq:
             upto = step.manifest.upto.id
             self.trimmed_count += await self._records.trim(facts.channel, facts.epoch, upto)
-        for segment in step.doomed:
-            await step.folder.delete_segment(segment)
+        if step.is_erasing:  # noted once all are gone: a keeper that was killed before leaves it to the next one
+            await step.folder.delete_segments(step.manifest.removed.seq)
+            await self._records.note_erased(facts, step.manifest.removed.seq)
 
     async def _open_writer(self, tenant: str) -> HeadWriter:
         log = HeadLog(self._objects, tenant, self._signer.public.name)

@@ -225,12 +225,19 @@ class ChannelFolder:
     async def stored_segment_end(self, first_seq: int) -> int | None:
         """The last seq of a stored segment that begins with this seq, which a keeper may have left without a manifest."""
         names = await self._objects.keys(f"{self.path}/segment/{first_seq:016}-")
-        return int(names[0].rpartition("-")[2].partition(".")[0]) if names else None
+        return _last_seq_of(names[0]) if names else None
 
     async def segment(self, segment: ArchiveSegment, start: int = 0, size: int | None = None) -> bytes | None:
         """The bytes of a segment, or a part of them; None if it is missing."""
         return await self._objects.read(f"{self.path}/{segment.name}", start, size)
 
-    async def delete_segment(self, segment: ArchiveSegment) -> None:
-        """Remove a segment that no manifest lists any more."""
-        await self._objects.delete(f"{self.path}/{segment.name}")
+    async def delete_segments(self, upto_seq: int) -> None:
+        """Remove the segments that end at this seq or before it, listed by a manifest or left by a keeper that was killed."""
+        for name in await self._objects.keys(f"{self.path}/segment/"):
+            if _last_seq_of(name) > upto_seq:
+                return
+            await self._objects.delete(name)
+
+
+def _last_seq_of(segment_name: str) -> int:
+    return int(segment_name.rpartition("-")[2].partition(".")[0])

@@ -8,7 +8,6 @@ from typing import Final, NamedTuple
 from streams.archive.manifest import ArchiveMark
 from streams.channel import Channel, Kind
 from streams.cursor import START, Position, ms_of_id
-from streams.errors import RecordDamaged
 from streams.records.scripts import load
 from streams.redis.calls import Calls
 from streams.redis.log import Log
@@ -26,6 +25,7 @@ class ChannelFacts(NamedTuple):
     Attributes:
         covered: the newest event whose leaf a checkpoint covers.
         mark: the newest manifest.
+        erased_seq: the seq up to which the segments that a policy removed are deleted from the store.
     """
 
     channel: Channel
@@ -34,6 +34,13 @@ class ChannelFacts(NamedTuple):
     floor: Position
     covered: Position
     mark: ArchiveMark
+    erased_seq: int
+
+
+class DamagedFacts(NamedTuple):
+    """A channel whose record in Redis does not have the form in which the hub writes it."""
+
+    channel: Channel
 
 
 class ArchiveRecords:
@@ -42,7 +49,7 @@ class ArchiveRecords:
     def __init__(self, log: Log) -> None:
         self._log = log
 
-    async def channels(self) -> AsyncIterator[list[ChannelFacts]]:
+    async def channels(self) -> AsyncIterator[list[ChannelFacts | DamagedFacts]]:
         """All channels of all tenants, some at a time. One that begins meanwhile may be left out."""
         for _, calls in self._log.by_server():
             async for directory in self._directories(calls):
@@ -61,25 +68,25 @@ class ArchiveRecords:
             if cursor == b"0":
                 return
 
-    async def facts(self, channel: Channel) -> ChannelFacts | None:
+    async def facts(self, channel: Channel) -> ChannelFacts | DamagedFacts | None:
         """The record of one channel; None if it has none."""
         found = await self._facts(self._log.calls_of(channel), [channel])
         return found[0] if found else None
 
-    async def _facts(self, calls: Calls, channels: Sequence[Channel]) -> list[ChannelFacts]:
-        fields = ("epoch", "seq", "floor_id", "floor_seq", "covered", "archive")
+    async def _facts(self, calls: Calls, channels: Sequence[Channel]) -> list[ChannelFacts | DamagedFacts]:
+        fields = ("epoch", "seq", "floor_id", "floor_seq", "covered", "archive", "erased")
         replies = await calls.pipeline([("HMGET", self._log.keys.of(one).meta, *fields) for one in channels])
-        found = []
-        for channel, (epoch, seq, floor_id, floor_seq, covered, mark) in zip(channels, replies, strict=True):
+        found: list[ChannelFacts | DamagedFacts] = []
+        for channel, (epoch, seq, floor_id, floor_seq, covered, mark, erased) in zip(channels, replies, strict=True):
             if epoch is None:
                 continue
             try:
                 floor = Position(floor_id.decode(), int(floor_seq)) if floor_seq else Position(START, 0)
                 covered_id, _, covered_seq = (covered or b"0 0").decode().partition(" ")
                 upto, read = Position(covered_id, int(covered_seq)), ArchiveMark.parse((mark or b"").decode())
-                found.append(ChannelFacts(channel, epoch.decode(), int(seq), floor, upto, read))
-            except ValueError as error:
-                raise RecordDamaged(f"the record of {channel.path} is damaged") from error
+                found.append(ChannelFacts(channel, epoch.decode(), int(seq), floor, upto, read, int(erased or 0)))
+            except (ValueError, TypeError):  # one of its numbers is none, or missing
+                found.append(DamagedFacts(channel))
         return found
 
     async def note_covered(self, facts: ChannelFacts, upto: Position) -> None:
@@ -91,6 +98,10 @@ class ArchiveRecords:
         """Set the mark; False if the channel has another epoch, or another mark than in `facts`."""
         before = str(facts.mark) if facts.mark.number else ""
         return await self._set(facts, "archive", before, str(mark))
+
+    async def note_erased(self, facts: ChannelFacts, upto_seq: int) -> None:
+        """Record the seq up to which removed segments are deleted; does nothing if the channel has another epoch by now."""
+        await self._set(facts, "erased", str(facts.erased_seq or ""), str(upto_seq))
 
     async def _set(self, facts: ChannelFacts, field: str, before: str, value: str) -> bool:
         keys = self._log.keys.of(facts.channel)

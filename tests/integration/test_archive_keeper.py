@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -17,9 +18,10 @@ from streams.archive.objects import ChannelFolder, channel_folder
 from streams.archive.retention import parse_retention
 from streams.archive.segments import SegmentCodec, line_of, read_line
 from streams.channel import Channel, parse_channel
+from streams.cursor import ms_of_id
 from streams.envelope import Entry
 from streams.errors import ArchiveDiffers, ArchiveUnavailable
-from streams.records.archive import ArchiveRecords
+from streams.records.archive import ArchiveRecords, ChannelFacts
 from streams.redis.log import Log
 from support.archive_rig import SIGNER, KilledAt, archive_in, keeper, write
 from support.nodes import settings
@@ -160,6 +162,44 @@ async def test_a_missing_event_is_named(log: Log, channel: Channel, tmp_path: Pa
     assert [entry.seq for entry in await archived(log, tmp_path, channel)] == [1, 2, 3, 4]
 
 
+async def test_a_damaged_record_stops_its_channel_alone(log: Log, channel: Channel, tmp_path: Path) -> None:
+    """The others of its page are archived; it is named, and goes on when it is mended."""
+    other = parse_channel(channel.tenant, "conversation:b")
+    await write(log, channel, 30)
+    await write(log, other, 30)
+    calls, meta = log.calls_of(channel), log.keys.of(channel).meta
+    await calls.call("HSET", meta, "covered", "rubbish")
+    at_work = keeper(log, tmp_path)
+
+    with pytest.raises(ArchiveDiffers, match=rf"1 channels .* {channel.path}: its record in Redis .* is damaged"):
+        await at_work.turn()
+    assert [len(await hot(log, one)) for one in (channel, other)] == [30, 10]
+
+    await calls.call("HDEL", meta, "covered")
+    await at_work.turn()
+    assert (at_work.stopped, len(await hot(log, channel))) == ({}, 10)
+
+
+async def test_what_a_policy_removed_is_deleted_wherever_keepers_die(
+    log: Log, channel: Channel, tmp_path: Path
+) -> None:
+    """Each keeper dies one await later than the one before; in the end no removed segment is left in the store."""
+    ids = await write(log, channel, 60)
+    await keeper(log, tmp_path).turn()
+    while log.now_ms() < ms_of_id(ids[-1]) + 2_200:
+        await log.ping()
+    at, is_finished = 0, False
+    while not is_finished:
+        dying = KilledAt(keeper(log, tmp_path, "*=hot_age:1s hot_count:10 total_age:2s").turn(), at)
+        await asyncio.wait_for(dying, 30)
+        at, is_finished = at + 1, dying.is_finished
+
+    facts = await ArchiveRecords(log).facts(channel)
+    assert isinstance(facts, ChannelFacts)
+    assert facts.mark.removed.seq == facts.erased_seq == 59
+    assert await archive_in(tmp_path).keys(f"{channel_folder(channel, facts.epoch)}/segment/") == []
+
+
 async def test_a_store_that_is_full_or_gone_loses_nothing(log: Log, channel: Channel, tmp_path: Path) -> None:
     """The turn fails, Redis keeps all; the next turn makes up for it."""
     await write(log, channel, 30)
@@ -288,3 +328,19 @@ async def test_a_worker_with_retention_keeps_the_archive(log: Log, channel: Chan
         async with asyncio.timeout(30):
             while not any("archive fails" in trouble for trouble in worker.troubles()):
                 await log.ping()
+
+
+async def test_a_worker_that_stops_ends_the_keeper_before_it_gives_the_archive_away(log: Log, tmp_path: Path) -> None:
+    """Whoever gets the first partition next is the only keeper at work."""
+    own = settings(log.url, data_dir=str(tmp_path), retention=parse_retention("*=hot_count:10"))
+    async with AsyncExitStack() as running:
+        worker = await running.enter_async_context(running_worker(own, worker_options(own)))
+        assert (0 in worker.partitions.held, "archive" in worker.log.loops.working) == (True, True)
+        stopping = asyncio.create_task(running.pop_all().aclose())
+        seen = []
+        while not stopping.done():
+            seen.append((0 in worker.partitions.held, "archive" in worker.log.loops.working))
+            await asyncio.sleep(0)
+        await stopping
+
+    assert set(seen) == {(True, True), (True, False), (False, False)}

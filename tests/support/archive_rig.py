@@ -6,6 +6,7 @@ import asyncio
 import ctypes
 import time
 from collections.abc import Coroutine, Generator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -53,15 +54,22 @@ class KilledAt:
 
     def __await__(self) -> Generator[Any, None, None]:
         steps = self._work.__await__()
+        failure: Exception | None = None
         while True:
             try:
-                waited = steps.send(None)
+                waited = steps.send(None) if failure is None else steps.throw(failure)
             except StopIteration:
                 self.is_finished = True
                 return
             if self._left == 0:
                 for part in (steps, self._work):  # never collected: a process that dies runs no clean-up either
                     ctypes.pythonapi.Py_IncRef(ctypes.py_object(part))
+                with suppress(Exception):  # nobody is told any more
+                    yield waited
                 return
             self._left -= 1
-            yield waited
+            failure = None
+            try:
+                yield waited
+            except Exception as error:  # of what it waited for: it is told, as a task tells it
+                failure = error

@@ -22,7 +22,7 @@ from hub.config import Settings
 from hub.extensions import Extensions, load_extensions
 from hub.http import api as http
 from hub.http import channel_list, connections, inspection, local_store, rollout, service, sse
-from hub.http.middleware import REFUSAL, AdminPort, DefaultHeaders, HostCheck, PathPrefix, RequestTimes
+from hub.http.middleware import REFUSAL, AdminPort, DefaultHeaders, HostCheck, PathPrefix, RequestTimes, admin_only
 from hub.http.problems import install_problems
 from hub.http.service import Documents
 from hub.http.siblings import Siblings
@@ -161,16 +161,20 @@ def make_host_policy(settings: Settings) -> HostPolicy:
     return host_policy({settings.host, *settings.allowed_hosts}, urls, is_for_all=is_for_all)
 
 
-def receiver_factory(hub_now: Callable[[], Hub | None], hosts: HostPolicy, path_prefix: str = "") -> ReceiverFactory:
+def receiver_factory(
+    hub_now: Callable[[], Hub | None], hosts: HostPolicy, path_prefix: str = "", admin_port: int | None = None
+) -> ReceiverFactory:
     """Returns the function that accepts or refuses each WebSocket upgrade.
 
-    An unknown path is answered 404, a stopping node 503 and a foreign `Host` 403. A page of a foreign origin is
-    accepted and then refused with a message it can read.
+    An unknown path, or any on the port for operators, is answered 404, a stopping node 503 and a foreign `Host` 403.
+    A page of a foreign origin is accepted and then refused with a message it can read.
     """
     foreign = ForeignPages(time.monotonic)
 
     def make(upgrade: Upgrade) -> SocketReceiver:
         hub = hub_now()
+        if admin_port is not None and upgrade.port == admin_port:
+            raise UpgradeRefused(404, admin_only(admin_port))
         if upgrade.path.removeprefix(path_prefix) != SOCKET_PATH:
             raise UpgradeRefused(404, f"WebSockets are served at {SOCKET_PATH}")
         if hub is None or hub.is_draining:
@@ -277,7 +281,7 @@ def create_app(
     )
     hosts = make_host_policy(settings)
     app.state.hub, app.state.waits_for, app.state.siblings = None, NOT_BEGUN, siblings
-    app.state.make_receiver = receiver_factory(lambda: app.state.hub, hosts, settings.path_prefix)
+    app.state.make_receiver = receiver_factory(lambda: app.state.hub, hosts, settings.path_prefix, settings.admin_port)
     app.state.documents = Documents(app, settings.websocket_url)
     install_problems(app)
     app.add_middleware(RequestTimes)

@@ -52,6 +52,7 @@ class Upgrade:
         subprotocol: the one chosen from the client's offer, None if none fits.
         prefix: the path that the hub is mounted at, which `path` does not include.
         scope: the ASGI scope, if an ASGI server took the request; None on our own protocol class.
+        port: the port that took the request; None on a Unix socket.
     """
 
     path: str
@@ -61,6 +62,7 @@ class Upgrade:
     subprotocol: str | None
     prefix: str = ""
     scope: Mapping[str, Any] | None = None
+    port: int | None = None
 
 
 class UpgradeRefused(Exception):

@@ -59,6 +59,11 @@ _OF_OPERATORS: Final = ("/metrics", "/v1/connections", "/v1/parked", "/v1/proces
 """Routes that HUB_ADMIN_PORT moves to the second port, with the routes below them."""
 
 
+def admin_only(port: int) -> str:
+    """Says what the second port is for."""
+    return f"the port {port} has the routes for operators, and only these (HUB_ADMIN_PORT)"
+
+
 class AdminPort:
     """ASGI middleware for a node with a second port: serves the routes for operators there and nowhere else, the others here."""
 
@@ -72,8 +77,7 @@ class AdminPort:
             is_admin = any(path == route or path.startswith(f"{route}/") for route in _OF_OPERATORS)
             is_admin_port = (scope.get("server") or ("", None))[1] == self._port
             if is_admin is not is_admin_port and path not in _ON_BOTH_PORTS:
-                where = f"the port {self._port} has the routes for operators, and only these (HUB_ADMIN_PORT)"
-                await problem(HubError(4018, where), Request(scope, receive))(scope, receive, send)
+                await problem(HubError(4018, admin_only(self._port)), Request(scope, receive))(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 

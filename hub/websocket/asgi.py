@@ -133,7 +133,8 @@ async def serve_websocket(
     client = (socket.client.host, socket.client.port) if socket.client else None
     prefix = socket.scope.get("root_path", "").rstrip("/")
     path = socket.url.path.removeprefix(prefix)
-    upgrade = Upgrade(path, socket.url.query, headers, client, subprotocol, prefix, socket.scope)
+    _, port = socket.scope.get("server") or ("", None)
+    upgrade = Upgrade(path, socket.url.query, headers, client, subprotocol, prefix, socket.scope, port)
     try:
         receiver = factory(upgrade)
     except UpgradeRefused:

@@ -153,7 +153,7 @@ class LeanWebSocket(asyncio.Protocol):
     def _open(self, request: bytes) -> None:
         transport, settings = self._transport, self.settings
         try:
-            upgrade = read_upgrade(request, _peer(transport), settings.subprotocols)
+            upgrade = read_upgrade(request, _peer(transport), settings.subprotocols, _port(transport))
             receiver = settings.factory(upgrade)
         except UpgradeRefused as refused:
             self._refuse(refused)
@@ -401,3 +401,8 @@ def send_at_once(transport: asyncio.Transport) -> None:
 def _peer(transport: asyncio.Transport) -> tuple[str, int] | None:
     name = transport.get_extra_info("peername")
     return (str(name[0]), int(name[1])) if isinstance(name, tuple) and len(name) > 1 else None
+
+
+def _port(transport: asyncio.Transport) -> int | None:
+    name = transport.get_extra_info("sockname")
+    return int(name[1]) if isinstance(name, tuple) and len(name) > 1 else None

@@ -34,7 +34,9 @@ _EXTRA_HEADERS: Final[Mapping[int, bytes]] = {
 _REFUSAL_HEADERS: Final = b"content-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
 
 
-def read_upgrade(request: bytes, client: tuple[str, int] | None, subprotocols: tuple[str, ...]) -> Upgrade:
+def read_upgrade(
+    request: bytes, client: tuple[str, int] | None, subprotocols: tuple[str, ...], port: int | None = None
+) -> Upgrade:
     """Parses and checks the request; chooses the first of `subprotocols` that the client offers.
 
     Raises:
@@ -47,7 +49,7 @@ def read_upgrade(request: bytes, client: tuple[str, int] | None, subprotocols: t
     path, _, query = target.decode("latin-1").partition("?")
     offered = _tokens(headers, b"sec-websocket-protocol")
     chosen = next((name for name in subprotocols if name.encode() in offered), None)
-    return Upgrade(path, query, headers, client, chosen)
+    return Upgrade(path, query, headers, client, chosen, port=port)
 
 
 def accept_response(upgrade: Upgrade, *, extension: bytes | None = None) -> bytes:

@@ -7,12 +7,13 @@ from pathlib import Path
 import httpx
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from websockets.exceptions import InvalidStatus
 
 from ops.embedded_redis.probe import free_port
 from streams.exposition import OPENMETRICS
 from support.certificate import self_signed
 from support.nodes import NodeProcess, running_node, token
-from support.socket_client import client
+from support.socket_client import client, raw_client
 
 CHANNEL = "conversation:1"
 
@@ -80,7 +81,7 @@ async def test_a_met_limit_is_counted_under_its_class(redis_url: str, tenant: st
 
 @pytest.mark.slow
 async def test_the_second_port_takes_the_routes_for_operators(redis_url: str, tenant: str) -> None:
-    """They are on one port each; health is on both."""
+    """They are on one port each, and so are sockets; health is on both."""
     admin_port = free_port()
     node = NodeProcess(redis_url, HUB_ADMIN_PORT=str(admin_port))
     headers = {"Authorization": f"Bearer {token('a', tenant, {'*': ['*']})}"}
@@ -91,10 +92,14 @@ async def test_the_second_port_takes_the_routes_for_operators(redis_url: str, te
             public = [(await http.get(f"{node.url}{path}")).status_code for path in paths]
             admin = [(await http.get(f"http://127.0.0.1:{admin_port}{path}")).status_code for path in paths]
             revoked = await http.post(f"{node.url}/v1/revocations", json={"jti": "x"})
+        with pytest.raises(InvalidStatus) as refused:
+            async with raw_client(f"ws://127.0.0.1:{admin_port}/ws"):
+                pass
     finally:
         node.close()
 
     assert public == [404, 404, 200, 200, 200]
     assert admin == [200, 200, 404, 404, 200]
+    assert refused.value.response.status_code == 404
     assert revoked.status_code == 404
     assert "HUB_ADMIN_PORT" in revoked.json()["detail"]

@@ -160,16 +160,17 @@ class Rollouts:
         """Reads the rollouts that have changed, and moves users off WebSocket who may not use it any more.
 
         Raises:
-            LogUnavailable: some of them could not be read; the next round tries again.
+            Exception: some of them could not be read; the next round tries again.
         """
-        failure: LogUnavailable | None = None
+        failure: Exception | None = None
         due = [reader for reader in self._readers.values() if reader.is_due and reader.opening is None]
         for reader in due:  # one that is being opened would subscribe twice
+            if not self._node.log.reaches(reader.channel):
+                continue  # a server that is away costs the tenants on the others nothing
             try:
                 await self._read(reader)
-            except LogUnavailable as error:
+            except Exception as error:  # one tenant's damaged log does not stop the others
                 failure = error
-                break
         await self._sweep()
         self._forget_idle()
         if failure is not None:

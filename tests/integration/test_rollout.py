@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from openfeature.event import ProviderEventDetails
 from openfeature.flag_evaluation import FlagResolutionDetails
+from redis import Redis
 
 from hub.node.rollouts import channel_of
 from hub.rollout import StoredRollouts
@@ -210,6 +211,19 @@ async def test_without_redis_a_handshake_is_let_in_and_moved_later(own_redis: Re
 
     assert answer["type"] == "connection.ack"
     assert code == 1012
+
+
+async def test_a_rollout_that_cannot_be_read_holds_up_no_other_tenant(own_redis: RedisServer, tenant: str) -> None:
+    """A change is applied although another tenant's log, asked for earlier, is damaged."""
+    async with running_node(own_redis.url) as node:
+        first, second = f"{tenant}-1", f"{tenant}-2"
+        with Redis.from_url(own_redis.url) as redis:
+            redis.set(node.hub.log.keys.of(channel_of(first)).stream, "no stream")
+        before = [await node.hub.rollouts.decide(one, "alice") for one in (first, second)]
+        await change(node, second, websocket_percent=0)
+        await until_greeted_as(node, second, "connection.error")
+
+    assert [one.is_websocket_on for one in before] == [True, True]
 
 
 class Elsewhere(StoredRollouts):

@@ -127,9 +127,13 @@ class Subscriptions:
         sub.begin(fanout.position.id, fanout.position.seq)
         sub.release_signals()
         sub.join()
-        fanout.subscribers.add(sub)
+        fanout.enter(sub)
         if sub.seq != look.head.seq:  # somebody else follows the channel, and has had events since
-            look = await self._node.log.look(channel)
+            try:
+                look = await self._node.log.look(channel)
+            except BaseException:
+                self.stop_listening(sub)
+                raise
         return sub, look
 
     def stop_listening(self, sub: Sub) -> None:
@@ -183,6 +187,7 @@ class Subscriptions:
                         self._end(outcome.sub)
                 elif isinstance(outcome, LogUnavailable):
                     failure = outcome
+                    self._owe_last(connection, request)
                 else:
                     self._disown(connection, request.channel)
                     begun.setdefault(connection, []).append((request, outcome))
@@ -190,6 +195,12 @@ class Subscriptions:
                 self._node.spawn(self._begin_each(connection, those))
         if failure is not None:
             raise failure
+
+    def _owe_last(self, connection: Connection, request: SubscribeRequest) -> None:
+        """Moves an owed subscription behind the others, which the next round would otherwise not come to."""
+        requests = self._owed.pop(connection)
+        requests[request.channel] = requests.pop(request.channel)
+        self._owed[connection] = requests
 
     def _disown(self, connection: Connection, channel: Channel) -> None:
         requests = self._owed.get(connection)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import pytest
+from redis import Redis
 
-from streams.channel import parse_channel
+from hub.node import subscribing
+from streams.channel import Channel, parse_channel
 from streams.envelope import Actor, Draft
 from support.nodes import Node, running_node, token
 from support.redis_server import RedisServer
@@ -35,6 +38,11 @@ async def refusals(socket: SocketClient, count: int) -> list[tuple[int, str, str
         frame = await socket.expect("connection.error")
         found.append((frame["payload"]["code"], frame["channel"], frame.get("re")))
     return sorted(found)
+
+
+def room_of(tenant: str, number: int) -> Channel:
+    """A conversation."""
+    return parse_channel(tenant, f"conversation:{number}")
 
 
 async def test_redis_away_during_a_reconnect_is_made_up_for(own_redis: RedisServer, tenant: str) -> None:
@@ -126,3 +134,27 @@ async def test_redis_away_during_a_replay_is_made_up_for(
     assert seqs == list(range(MANY - first["payload"]["replay"] + 1, MANY + 1))
     assert (again["payload"]["recovered"], again["payload"]["replay"]) == (True, MANY - sent[-1])
     assert receipt["payload"] == {"from_seq": sent[-1] + 1, "to_seq": MANY, "count": MANY - sent[-1], "gap": None}
+
+
+async def test_a_partition_that_refuses_holds_up_no_other(
+    own_redis: RedisServer, tenant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where there are more owed subscriptions than one round takes, and those refused were owed first."""
+    monkeypatch.setattr(subscribing, "OWED_AT_ONCE", 1)
+    async with running_node(own_redis.url) as node, client(node.ws_url, token("a", tenant)) as a:
+        keys = node.hub.log.keys
+        by_tag = {keys.tags[keys.of(room).partition]: room.wire for room in map(partial(room_of, tenant), range(50))}
+        (first_tag, first), (second_tag, second), *_ = by_tag.items()
+        served = [f"~hub:{{{tag}}}*" for tag in (*keys.tags, "edge") if tag not in {first_tag, second_tag}]
+        with Redis.from_url(own_redis.url) as redis:
+            redis.execute_command("ACL", "SETUSER", "default", "resetkeys", *served)
+            for room in (first, second):
+                await a.send("channel.subscribe", {"channels": [{"channel": room}]})
+            told = await refusals(a, 2)
+            redis.execute_command("ACL", "SETUSER", "default", f"~hub:{{{second_tag}}}*")
+            answer = await a.expect("channel.subscribed", channel=second)
+            redis.execute_command("ACL", "SETUSER", "default", "allkeys")
+            await a.expect("channel.subscribed", channel=first)
+
+    assert [code for code, _, _ in told] == [4013, 4013]
+    assert answer["payload"]["recovered"]

@@ -36,6 +36,11 @@ def valid_traceparent(value: object) -> str | None:
     return value if isinstance(value, str) and TRACEPARENT.fullmatch(value) else None
 
 
+def is_traced(meta: bytes) -> bool:
+    """True if the `meta` of a stored event has a context."""
+    return _KEY in meta
+
+
 def traceparent_of(meta: bytes) -> str | None:
     """The context in the `meta` of a stored event; None for an event that is in no trace."""
     at = meta.find(_KEY)

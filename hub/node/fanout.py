@@ -20,7 +20,7 @@ from streams.cursor import Look, Position, id_order, ms_of_id
 from streams.envelope import Entry
 from streams.redis.replay import PAGE_BYTES
 from streams.redis.tail import Tail, Watched
-from streams.tracing import Tracing, traceparent_of
+from streams.tracing import Tracing, is_traced, traceparent_of
 
 HELD_EVENTS_MAX: Final = 128
 """Newest events cached per channel: the last step of a catch-up then needs no read, and resuming clients share them."""
@@ -253,9 +253,10 @@ class Fanout:
         Events that follow from the same step share one span. Returns the id of the last trace; "" if there is none.
         """
         trace_id = ""
-        if self._tracing is None:
+        traced = [entry for entry in entries if is_traced(entry.meta)]
+        if self._tracing is None or not traced:  # of a small share of the events more is read
             return trace_id
-        first = {parent: entry for entry in reversed(entries) if (parent := traceparent_of(entry.meta)) is not None}
+        first = {parent: entry for entry in reversed(traced) if (parent := traceparent_of(entry.meta)) is not None}
         for parent, entry in reversed(first.items()):
             attributes = {"hub.deliveries": count, "hub.seq": entry.seq}
             span = self._tracing.follow(f"{step} {entry.type.decode()}", parent, attributes, ago_s=max(0.0, after_s))

@@ -241,7 +241,10 @@ class ClusterServers:
         for url in dict.fromkeys(held.url for held in self._map.ranges):
             await self._use(url)
         self._servers = Servers(self.keys, [(held.first, self._known[held.url]) for held in self._map.ranges])
-        await asyncio.gather(*(tail.start() for tail in self.tails))
+        ended = await asyncio.gather(*(tail.start() for tail in self.tails), return_exceptions=True)
+        for failure in ended:  # looked at once all have ended: none opens a connection after `close`
+            if failure is not None:
+                raise failure
         self._loop = self._loops.every("cluster", self._turn, 0)
 
     @property

@@ -18,7 +18,7 @@ from streams.channel import Channel, parse_channel
 from streams.cursor import Cursor, Resumable, judge
 from streams.cursor import Gap as LogGap
 from streams.envelope import Actor, Appended, Draft
-from streams.errors import ConfigurationRefused, LogUnavailable
+from streams.errors import CommandRefused, ConfigurationRefused, LogUnavailable
 from streams.loops import Loops
 from streams.records.presence import PresenceStore
 from streams.redis.cluster import READ_AGAIN_S, ClusterServers
@@ -238,6 +238,21 @@ async def test_calls_that_need_the_map_at_once_share_a_read(cluster: RedisCluste
             await asyncio.gather(*(servers.read_map() for _ in range(200)))
     finally:
         await servers.close()
+
+
+async def test_a_partition_that_cannot_be_followed_leaves_no_other_one_behind(cluster: RedisCluster, log: Log) -> None:
+    """The start is refused when all partitions have been tried; neither a connection nor a loop is left."""
+    key, calls, loops = log.keys.config(0), log.calls_in(0), Loops()
+    kept = await calls.call("DUMP", key)
+    await calls.call("SET", key, "not a hash")
+    before = asyncio.all_tasks()
+    try:
+        with pytest.raises(CommandRefused, match="WRONGTYPE"):
+            await ClusterServers.open(Locator(cluster.url), PARTITIONS, {}, DEFAULT_LIMITS, loops)
+        assert {one for one in asyncio.all_tasks() - before if not one.done()} == set()
+        assert loops.working == {}
+    finally:
+        await calls.call("RESTORE", key, 0, kept, "REPLACE")
 
 
 async def is_presence_followed(log: Log, channel: Channel) -> bool:

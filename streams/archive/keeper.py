@@ -113,6 +113,8 @@ class Keeper:
         while True:
             if is_mine():
                 await self.look()
+            else:  # whoever has it now tells what is stopped
+                self.stopped = {}
             await asyncio.sleep(LOOK_EVERY_S)
 
     async def look(self) -> None:

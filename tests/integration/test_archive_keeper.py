@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import shutil
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from consumers.metrics import ConsumerCollector
 from ops.cli.worker_process import running_worker, worker_options
+from streams.archive.cold import ColdReader
 from streams.archive.heads import Head, HeadLog
 from streams.archive.merkle import leaf_hash, root_of
 from streams.archive.notes import open_checkpoint
@@ -163,21 +165,45 @@ async def test_a_missing_event_is_named(log: Log, channel: Channel, tmp_path: Pa
 
 
 async def test_a_damaged_record_stops_its_channel_alone(log: Log, channel: Channel, tmp_path: Path) -> None:
-    """The others of its page are archived; it is named, and goes on when it is mended."""
+    """The others of its page are archived; with the fields mended as the runbook says, all is as before."""
     other = parse_channel(channel.tenant, "conversation:b")
     await write(log, channel, 30)
+    before = await hot(log, channel)
+    await keeper(log, tmp_path).turn()
     await write(log, other, 30)
-    calls, meta = log.calls_of(channel), log.keys.of(channel).meta
-    await calls.call("HSET", meta, "covered", "rubbish")
-    at_work = keeper(log, tmp_path)
+    calls, meta, fields = log.calls_of(channel), log.keys.of(channel).meta, ("covered", "archive", "erased")
+    kept = await calls.call("HMGET", meta, *fields)
+    await calls.call("HSET", meta, "covered", "rubbish", "erased", "rubbish")
 
     with pytest.raises(ArchiveDiffers, match=rf"1 channels .* {channel.path}: its record in Redis .* is damaged"):
-        await at_work.turn()
-    assert [len(await hot(log, one)) for one in (channel, other)] == [30, 10]
+        await keeper(log, tmp_path).turn()
+    assert [len(await hot(log, one)) for one in (channel, other)] == [10, 10]
 
-    await calls.call("HDEL", meta, "covered")
-    await at_work.turn()
-    assert (at_work.stopped, len(await hot(log, channel))) == ({}, 10)
+    await calls.call("HDEL", meta, "covered", "erased")
+    cold = ColdReader(archive_in(tmp_path))
+    whole = await Log.open(log.url, cold=cold)
+    await keeper(whole, tmp_path).turn()
+    await whole.close()
+    await cold.close()
+    assert await calls.call("HMGET", meta, *fields) == kept
+    assert await archived(log, tmp_path, channel) + await hot(log, channel) == before
+
+
+async def test_a_keeper_that_has_given_the_archive_away_tells_of_no_stopped_channel(
+    log: Log, channel: Channel, tmp_path: Path
+) -> None:
+    """The keeper that has it now does; the alert would otherwise last for as long as the process."""
+    await write(log, channel, 30)
+    await log.calls_of(channel).call("HSET", log.keys.of(channel).meta, "covered", "rubbish")
+    at_work, owners = keeper(log, tmp_path), [True]
+    loop = log.loops.keep("archive", partial(at_work.run, lambda: bool(owners)))
+    async with asyncio.timeout(30):
+        while not at_work.stopped:
+            await log.ping()
+        owners.clear()
+        while at_work.stopped:
+            await log.ping()
+    await log.loops.stop(loop)
 
 
 async def test_what_a_policy_removed_is_deleted_wherever_keepers_die(

@@ -17,6 +17,7 @@ from consumers.agents import AgentInput, Back, Context, Item
 from consumers.groups.handler import DONE, Effects, Outcome, Park, Source, StartFrom
 from ops.cli.worker_process import WorkerStatus, running_worker, served_status
 from ops.monitoring.dashboards import DASHBOARDS
+from streams.archive.retention import parse_retention
 from streams.channel import parse_channel
 from streams.envelope import Actor, Draft
 from streams.json_bytes import to_json
@@ -71,7 +72,8 @@ async def rig(folder: Path, redis: RedisServer, **changes: object) -> AsyncItera
     stubborn, status = Stubborn(), WorkerStatus()
     async with running_node(redis.url, **changes) as node, AsyncExitStack() as worker:
         given = options(redis.url, {"a": answer}, handlers=(stubborn,))
-        status.started(await worker.enter_async_context(running_worker(settings(redis.url), given)))
+        archive = {"retention": parse_retention("*=forever"), "checkpoint_interval_s": 0.5, "data_dir": str(folder)}
+        status.started(await worker.enter_async_context(running_worker(settings(redis.url, **archive), given)))
         port = worker.enter_context(served_status(status, "127.0.0.1", 0, None))
         assert port is not None
         async with Prometheus(folder, {"hub-node": node.port, "hub-worker": port}) as prometheus:
@@ -168,6 +170,13 @@ async def test_every_alert_is_fired_by_its_fault(tmp_path: Path, own_redis: Redi
         a = await opened.enter_async_context(client(here.node.ws_url, token("a", tenant)))
         await a.answer("custom.test", {"text": "park"}, CHANNEL)
         await fires("HubParked")
+
+        record = here.node.hub.log.keys.of(parse_channel(tenant, CHANNEL)).meta
+        with Redis.from_url(own_redis.url) as calls:
+            await asyncio.to_thread(calls.hset, record, "covered", "rubbish")
+            await fires("HubArchiveStopped")
+            await asyncio.to_thread(calls.hdel, record, "covered")
+        await prometheus.until('absent(ALERTS{alertname=~"HubArchiveStopped|HubLoopFails"})')
 
         gap = await a.subscribe(CHANNEL, after="1-1", seq=1)
         assert gap["gap"]

@@ -29,6 +29,7 @@ MODULES: Final[Mapping[str, str]] = MappingProxyType({
     "hub.node.connection": "each message in and out",
     "hub.node.fanout": "each event to each subscriber",
     "hub.node.live_fields": "each state in a subscription",
+    "hub.node.openings": "each subscription",
     "hub.node.states": "each state in a subscription",
     "hub.node.subscribing": "each subscription",
     "hub.protocol.commands": "each command",

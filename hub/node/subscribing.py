@@ -19,15 +19,16 @@ from hub.auth.tokens import Principal
 from hub.errors import HubError
 from hub.node.connection import Connection
 from hub.node.fanout import Fanout, Sub
+from hub.node.openings import Decision, Openings
 from hub.node.presence import PresenceTracker
 from hub.node.recovery import Recovery
 from hub.node.turns import Turns
 from hub.ports import NodePort, Subscriber
-from hub.protocol.replies import FULL_SCOPE, LIVE_SCOPE, Opening, StateAt, resumed, subscribed
+from hub.protocol.replies import Opening, resumed, subscribed
 from hub.protocol.session import SessionState
 from hub.protocol.subscription import Phase, RefusedChannel, SubscribeRequest, SubscriptionState
 from streams.channel import Channel, Kind
-from streams.cursor import LIVE, Cursor, Gap, Look, Position, Resumable, judge, limit_replay
+from streams.cursor import Cursor, Look
 from streams.errors import LogUnavailable
 from streams.redis.looks import Sight
 from streams.redis.replay import PAGE_BYTES, PAGE_EVENTS
@@ -36,22 +37,6 @@ AT_ONCE: Final = 16
 """Channels of one connection that are read in shared round trips. More would let one client's resume crowd out others."""
 OWED_AT_ONCE: Final = 256
 """Owed subscriptions that are read in shared round trips once Redis is back."""
-REPLAY_EVENTS_MAX: Final = 1_000_000
-"""Maximum events that one resume may replay; more are a gap (`too_far`), since reading them would delay everybody."""
-
-
-@dataclass(slots=True)
-class Decision:
-    """The answer to a request: the position to replay from (None: the head), and the gap if it cannot be resumed."""
-
-    sight: Sight
-    start: Position | None = None
-    gap: Gap | None = None
-
-    @property
-    def look(self) -> Look:
-        """The channel's head, floor and epoch that the decision is based on."""
-        return self.sight.look
 
 
 @dataclass(slots=True)
@@ -92,6 +77,7 @@ class Subscriptions:
         self._presence = presence
         self._recovery = recovery
         self._turns = turns
+        self._openings = Openings(node)
         self._owed: dict[Connection, dict[Channel, SubscribeRequest]] = {}
 
     async def subscribe_all(
@@ -287,7 +273,7 @@ class Subscriptions:
             return None
         if request.wants_presence and not self._presence.is_followed(request.channel):
             return None
-        return self._ask(connection, request, _place_of(request))
+        return self._openings.ask(connection, request)
 
     async def _decide_all(
         self,
@@ -296,15 +282,13 @@ class Subscriptions:
     ) -> list[Decision | Exception | None]:
         """Decides by each look how its subscription starts. Errors and None stay as they are."""
         decided: list[Decision | Exception | None] = []
-        replay = self._node.log.replay
         try:
             for (request, _), one in zip(questions, asked, strict=True):
                 if not isinstance(one, asyncio.Future):
                     decided.append(one)
                     continue
                 try:
-                    sight = await replay.completed(request.channel, _place_of(request), await one)
-                    decided.append(self._judge(request, sight))
+                    decided.append(await self._openings.decide_by(request, one))
                 except Exception as error:
                     decided.append(error)
         except BaseException:  # the socket has closed
@@ -358,13 +342,8 @@ class Subscriptions:
         fanout = self.fanouts.get(channel)
         if fanout is not None and (fanout.epoch != look.epoch or fanout.has_told_after(look)):
             return None
-        holds_state, state = _holds_state(connection, request), None
-        if request.wants_state and decision.gap is None:
-            states = self._node.states
-            state = (states.read_live_now if holds_state else states.read_from_now)(channel, decision.sight)
-            if state is None:
-                return None
-        elif decision.gap is not None:
+        opening = self._openings.read_now(connection, request, decision)
+        if opening is None:
             return None
         if fanout is None:
             self._charge_unwritten(request, look, connection.session.principal)
@@ -376,7 +355,7 @@ class Subscriptions:
         except BaseException:
             self._end(sub)
             raise
-        return Prepared(sub, _opening(decision, state, is_live_only=holds_state), began_s, as_of)
+        return Prepared(sub, opening, began_s, as_of)
 
     async def _begin_each(
         self, connection: Connection, prepared: Sequence[tuple[SubscribeRequest, Prepared | BaseException]]
@@ -436,7 +415,9 @@ class Subscriptions:
             try:
                 lists = self._node.access.learn(request.channel, decision.sight, as_of)
                 self._node.access.refuse(lists, connection.session.principal, "read")
-                return Prepared(sub, await self._open(connection, request, sub.fanout, decision), began_s, as_of)
+                return Prepared(
+                    sub, await self._openings.read(connection, request, sub.fanout, decision), began_s, as_of
+                )
             except BaseException:
                 self._end(sub)
                 raise
@@ -485,7 +466,7 @@ class Subscriptions:
                     (decision, as_of), first = first, None
                 else:
                     as_of = self._node.access.change_count
-                    decision = await self._decide(connection, request)
+                    decision = await self._openings.decide(connection, request)
                 if sub is None and request.channel not in self.fanouts:
                     self._charge_unwritten(request, decision.look, connection.session.principal)
                 fanout = sub.fanout if sub is not None else self._fanout(request.channel, decision.look)
@@ -533,66 +514,6 @@ class Subscriptions:
             self.fanouts[channel] = fanout
         return fanout
 
-    async def _decide(self, connection: Connection, request: SubscribeRequest) -> Decision:
-        if request.rewind is not None:
-            return await self._rewind(connection, request, request.rewind)
-        return self._judge(request, await self._sight(connection, request, _place_of(request)))
-
-    def _judge(self, request: SubscribeRequest, sight: Sight) -> Decision:
-        """Decides how a request without `rewind` starts, from a look at its cursor."""
-        if request.cursor.after == LIVE:
-            return Decision(sight)
-        look = sight.look
-        verdict = limit_replay(judge(request.cursor, look), look.head, REPLAY_EVENTS_MAX)
-        self._node.metrics.resumes += 1
-        if isinstance(verdict, Resumable):
-            return Decision(sight, verdict.after)
-        self._node.metrics.gaps[verdict.reason.value] += 1
-        return Decision(sight, gap=verdict)
-
-    def _ask(self, connection: Connection, request: SubscribeRequest, after: str | None) -> asyncio.Future[Sight]:
-        """Requests everything that the answer needs in one round trip."""
-        channel = request.channel
-        reads = self._node.access.key_reads(channel)
-        if request.wants_state:
-            reads += self._node.states.key_reads(channel, live_only=_holds_state(connection, request))
-        return self._node.log.replay.ask(channel, after, reads)
-
-    async def _sight(self, connection: Connection, request: SubscribeRequest, after: str | None) -> Sight:
-        """Reads everything that the answer needs in one round trip."""
-        sight = await self._ask(connection, request, after)
-        return await self._node.log.replay.completed(request.channel, after, sight)
-
-    async def _rewind(self, connection: Connection, request: SubscribeRequest, count: int) -> Decision:
-        if not count:
-            sight = await self._sight(connection, request, None)
-            return Decision(sight, sight.look.head)
-        place, left = Position("+", 0), count + 1
-        while left and (page := await self._node.log.replay.page_back(request.channel, place.id, left)):
-            place, left = Position(page[-1].id.decode(), page[-1].seq), left - len(page)
-        sight = await self._sight(connection, request, None)
-        return Decision(sight, sight.look.floor if left else place)
-
-    async def _open(
-        self, connection: Connection, request: SubscribeRequest, fanout: Fanout, decision: Decision
-    ) -> Opening:
-        holds_state = _holds_state(connection, request)
-        while True:
-            look, moves = decision.look, fanout.move_count
-            state = None
-            is_live_only = holds_state and decision.gap is None
-            if request.wants_state and is_live_only:
-                state = await self._node.states.read_live(request.channel, decision.sight)
-            elif request.wants_state and not holds_state:
-                state = await self._node.states.read_from(request.channel, decision.sight)
-            elif request.wants_state or decision.gap:
-                state = await self._node.states.read(request.channel, look)
-            if fanout.move_count == moves:
-                return _opening(decision, state, is_live_only=is_live_only)
-            decision = await self._decide(
-                connection, request
-            )  # the log broke off meanwhile: the decision was about another epoch
-
     async def _replay(self, sub: Sub, request: SubscribeRequest, opening: Opening, principal: Principal) -> None:
         connection, head = sub.connection, opening.head
         sub.replay(opening.start.id, opening.start.seq, owes_receipt=request.is_resume)
@@ -617,23 +538,3 @@ class Subscriptions:
                 connection.send(resumed(request.channel, opening))
             sub.follow()
         await self._recovery.read_on(sub)
-
-
-def _place_of(request: SubscribeRequest) -> str | None:
-    """Returns the id around which the request needs a look at the log; None if it wants future events only."""
-    return None if request.cursor.after == LIVE else request.cursor.after
-
-
-def _opening(decision: Decision, state: StateAt | None, *, is_live_only: bool) -> Opening:
-    head, gap = decision.look.head, decision.gap
-    if state is None:
-        return Opening(decision.look, decision.start or head, head, gap, None)
-    if state.position.seq > head.seq:
-        head = state.position
-    scope = LIVE_SCOPE if is_live_only else FULL_SCOPE
-    return Opening(decision.look, decision.start or head, head, gap, state.json, scope)
-
-
-def _holds_state(connection: Connection, request: SubscribeRequest) -> bool:
-    """True if the client resumes with a cursor and still has the state as of that cursor."""
-    return connection.holds_state and request.rewind is None and request.cursor.after != LIVE

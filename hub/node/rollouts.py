@@ -122,6 +122,7 @@ class Rollouts:
         self._changed: set[str] = set()
         self._all_changed = False
         self._change_count = 0
+        self._forget_at_s = 0.0
 
     @property
     def provider(self) -> str:
@@ -243,9 +244,11 @@ class Rollouts:
 
     def _forget_idle(self) -> None:
         """Stops following tenants without a socket, if there are too many."""
-        if len(self._readers) <= IDLE_MAX:
+        now_s = self._clock.monotonic()
+        if len(self._readers) <= IDLE_MAX or now_s < self._forget_at_s:
             return
-        before = self._clock.monotonic() - IDLE_S
+        self._forget_at_s = now_s + IDLE_S / 6  # not each round: all sockets are looked at
+        before = now_s - IDLE_S
         idle = [reader for reader in self._readers.values() if reader.asked_at < before and reader.opening is None]
         if len(idle) <= IDLE_MAX:
             return

@@ -14,6 +14,7 @@ from openfeature.event import ProviderEventDetails
 from openfeature.flag_evaluation import FlagResolutionDetails
 from redis import Redis
 
+from hub.node import rollouts
 from hub.node.rollouts import channel_of
 from hub.rollout import StoredRollouts
 from projections.rollout import Rollout
@@ -224,6 +225,22 @@ async def test_a_rollout_that_cannot_be_read_holds_up_no_other_tenant(own_redis:
         await until_greeted_as(node, second, "connection.error")
 
     assert [one.is_websocket_on for one in before] == [True, True]
+
+
+async def test_of_tenants_without_a_socket_few_are_followed(
+    node: Node, tenant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those asked for last; a tenant with a socket stays, however long ago it connected."""
+    monkeypatch.setattr(rollouts, "IDLE_MAX", 1)
+    monkeypatch.setattr(rollouts, "IDLE_S", 0.0)
+    tenants = [f"{tenant}-{number}" for number in range(3)]
+    async with client(node.ws_url, token("a", tenant)):
+        for one in tenants:
+            await node.hub.rollouts.decide(one, "a")
+        await node.hub.rollouts.look()
+        followed = [channel_of(one) in node.hub.fanouts for one in (tenant, *tenants)]
+
+    assert followed == [True, False, False, True]
 
 
 class Elsewhere(StoredRollouts):

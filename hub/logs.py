@@ -218,8 +218,9 @@ class LineHandler(logging.StreamHandler[TextIO]):
         super().close()
 
     def _write(self, record: logging.LogRecord) -> None:
+        """Writes a number of lines left out. It is no error of its own: reported, each number would be another one."""
         with self.lock or nullcontext():
-            self.emit(record)
+            super().emit(record)
 
     def _fault(self, record: logging.LogRecord) -> Fault:
         own = {name: value for name, value in vars(record).items() if name not in _OF_RECORDS}

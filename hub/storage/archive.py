@@ -48,10 +48,11 @@ class StoreArchive:
             pieces = [piece async for piece in self._store.read(self._prefix + key, start, size)]
         return b"".join(pieces) or None
 
-    async def keys(self, prefix: str) -> list[str]:
+    async def keys(self, prefix: str, after: str = "") -> list[str]:
         """See ArchiveObjects."""
         async with _told(f"list {prefix}"):
-            return [key.removeprefix(self._prefix) for key in await self._store.keys(self._prefix + prefix)]
+            found = await self._store.keys(self._prefix + prefix, self._prefix + after if after else "")
+        return [key.removeprefix(self._prefix) for key in found]
 
     async def delete(self, key: str) -> None:
         """See ArchiveObjects."""

@@ -336,9 +336,9 @@ class LocalStore:
         """See ObjectStore."""
         await self._threads.run(self.files.delete, key)
 
-    async def keys(self, prefix: str) -> list[str]:
+    async def keys(self, prefix: str, after: str = "") -> list[str]:
         """See ObjectStore."""
-        return await self._threads.run(self.files.keys, prefix)
+        return await self._threads.run(self.files.keys, prefix, after)
 
     async def close(self) -> None:
         """See ObjectStore."""

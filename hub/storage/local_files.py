@@ -243,14 +243,19 @@ class LocalFiles:
             self._object(key).rename(doomed)
             shutil.rmtree(doomed)
 
-    def keys(self, prefix: str) -> list[str]:
-        """Returns the keys with this prefix, sorted."""
-        folder = (
-            self._objects / prefix.rpartition("/")[0]
-        )  # an object is a folder, so other ones need not be walked through
-        manifests = folder.rglob(_MANIFEST) if folder.is_dir() else ()
-        names = (str(path.parent.relative_to(self._objects)) for path in manifests)
-        return sorted(name for name in names if name.startswith(prefix))
+    def keys(self, prefix: str, after: str) -> list[str]:
+        """Returns the keys with this prefix that follow `after`, sorted. Folders without such keys are not looked into."""
+        parent, found = "".join(prefix.rpartition("/")[:2]), list[str]()
+        folder = self._objects / parent
+        if not folder.is_dir():
+            return []
+        with os.scandir(folder) as children:
+            for child in children:
+                name = parent + child.name
+                if name.startswith(prefix[: len(name)]) and (name >= after or after.startswith(name)):
+                    inner = Path(child.path).rglob(_MANIFEST)
+                    found += (str(path.parent.relative_to(self._objects)) for path in inner)
+        return sorted(name for name in found if name.startswith(prefix) and name > after)
 
 
 def _parts_in(folder: Path) -> list[StoredPart]:

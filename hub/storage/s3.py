@@ -314,10 +314,10 @@ class S3Store:
         """See ObjectStore."""
         await self._call("delete_object", Key=key)
 
-    async def keys(self, prefix: str) -> list[str]:
+    async def keys(self, prefix: str, after: str = "") -> list[str]:
         """See ObjectStore."""
         found: list[str] = []
-        more: dict[str, str] = {}
+        more = {"StartAfter": after} if after else {}
         while True:
             page = await self._call("list_objects_v2", Prefix=prefix, **more)
             found += [entry["Key"] for entry in page.get("Contents", ())]

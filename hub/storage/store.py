@@ -214,8 +214,8 @@ class Objects(Protocol):
     async def delete(self, key: str) -> None:
         """Removes the object. Does nothing if there is none."""
 
-    async def keys(self, prefix: str) -> list[str]:
-        """Returns the keys that begin with `prefix`, sorted."""
+    async def keys(self, prefix: str, after: str = "") -> list[str]:
+        """Returns the keys that begin with `prefix` and follow `after`, sorted."""
 
 
 class ObjectStore(Signing, Multipart, Objects, Protocol):

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from streams.archive.merkle import TILE_WIDTH, GrowingTree, entries_path, leaf_hash, pack_entries, unpack_entries
 from streams.archive.notes import Checkpoint, NoteRefused, Signer, read_checkpoint
-from streams.archive.objects import ArchiveObjects, TreeFolder, keep, log_folder
+from streams.archive.objects import ArchiveObjects, TreeFolder, keep, log_folder, widest
 from streams.errors import ArchiveDiffers
 
 _FORM: Final = "head/v1"
@@ -70,13 +70,25 @@ class HeadLog:
         self.origin = f"{name}/{tenant}"
 
     async def checkpoint_count(self) -> int:
-        """The number of checkpoints that the store has."""
-        names = await self._objects.keys(f"{self._folder}/checkpoint/")
-        return int(names[-1].rpartition("/")[2]) if names else 0
+        """The number of the newest checkpoint, also if one before it is missing; 0 if there is none.
+
+        They are too many to be listed: one a minute makes half a million in a year.
+        """
+        low, high = 0, 1
+        while await self.checkpoint(high) is not None:
+            low, high = high, 2 * high
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if await self.checkpoint(middle) is None else (middle, high)
+        later = await self._objects.keys(f"{self._folder}/checkpoint/", self._checkpoint_key(low))
+        return int(later[-1].rpartition("/")[2]) if later else low
+
+    def _checkpoint_key(self, number: int) -> str:
+        return f"{self._folder}/checkpoint/{number:012}"
 
     async def checkpoint(self, number: int) -> bytes | None:
         """A signed checkpoint, counted from 1; None if there is none."""
-        return await self._objects.read(f"{self._folder}/checkpoint/{number:012}")
+        return await self._objects.read(self._checkpoint_key(number))
 
     async def leaves(self, size: int, first: int = 0) -> AsyncIterator[list[bytes]]:
         """The leaves from `first` on of the log at this size, bundle by bundle.
@@ -89,7 +101,7 @@ class HeadLog:
             key = f"{self._folder}/{entries_path(number, width)}"
             found = await self._objects.read(key)
             if found is None:  # the log has grown since, or lost its newest checkpoint
-                found = await self._later_bundle(number)
+                found = await widest(self._objects, f"{self._folder}/{entries_path(number)}")
             try:
                 leaves = unpack_entries(found or b"")[:width]
             except ValueError as error:
@@ -97,14 +109,6 @@ class HeadLog:
             if len(leaves) != width:
                 raise ArchiveDiffers(f"{key} is missing" if found is None else f"{key} has {len(leaves)} entries")
             yield leaves[max(0, first - number * TILE_WIDTH) :]
-
-    async def _later_bundle(self, number: int) -> bytes | None:
-        """The whole bundle, or else the widest incomplete one."""
-        whole = f"{self._folder}/{entries_path(number)}"
-        if (found := await self._objects.read(whole)) is not None:
-            return found
-        widths = [int(key.rpartition("/")[2]) for key in await self._objects.keys(f"{whole}.p/")]
-        return await self._objects.read(f"{whole}.p/{max(widths)}") if widths else None
 
 
 class HeadWriter:

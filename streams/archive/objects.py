@@ -27,8 +27,8 @@ class ArchiveObjects(Protocol):
     async def read(self, key: str, start: int = 0, size: int | None = None) -> bytes | None:
         """The bytes from `start` on, at most `size`; None if there is no such object."""
 
-    async def keys(self, prefix: str) -> list[str]:
-        """The keys that begin with `prefix`, sorted."""
+    async def keys(self, prefix: str, after: str = "") -> list[str]:
+        """The keys that begin with `prefix` and follow `after`, sorted."""
 
     async def delete(self, key: str) -> None:
         """Remove an object; does nothing if there is none."""
@@ -43,6 +43,14 @@ async def keep(objects: ArchiveObjects, key: str, data: bytes) -> None:
     if not await objects.put(key, data) and (found := await objects.read(key)) != data:
         told = "is empty" if not found else f"holds {len(found)} other bytes"
         raise ArchiveDiffers(f"{key} {told}: somebody has changed the archive, or the events after they were recorded")
+
+
+async def widest(objects: ArchiveObjects, whole: str) -> bytes | None:
+    """A tile or an entry bundle under the key that it has when it is full, or else the widest incomplete one there is."""
+    if (found := await objects.read(whole)) is not None:
+        return found
+    widths = [int(key.rpartition("/")[2]) for key in await objects.keys(f"{whole}.p/")]
+    return await objects.read(f"{whole}.p/{max(widths)}") if widths else None
 
 
 class TreeFolder:
@@ -77,10 +85,10 @@ class TreeFolder:
         try:
             return await self.tile(level, number, width)
         except ArchiveDiffers:
-            later = await self.newest_size() >> (8 * level)
-            if later < number * TILE_WIDTH + width:
+            later = await widest(self._objects, f"{self._folder}/{tile_path(level, number)}")
+            if later is None or len(later) < width * HASH_BYTES:
                 raise
-            return (await self.tile(level, number, min(TILE_WIDTH, later - number * TILE_WIDTH)))[: width * HASH_BYTES]
+            return later[: width * HASH_BYTES]
 
     async def tile(self, level: int, number: int, width: int = TILE_WIDTH) -> bytes:
         """The hashes of a tile.
@@ -122,16 +130,6 @@ class TreeFolder:
         for level, number, width in tiles_of(size):
             if width % TILE_WIDTH and (level, number, width) not in current:
                 await self._objects.delete(f"{self._folder}/{tile_path(level, number, width)}")
-
-    async def newest_size(self) -> int:
-        """The number of leaves that the stored tiles of level 0 have, found by listing them."""
-        prefix = f"{self._folder}/tile/0/"
-        size = 0
-        for key in await self._objects.keys(prefix):
-            place, _, width = key.removeprefix(prefix).partition(".p/")
-            number = int("".join(group.removeprefix("x") for group in place.split("/")))
-            size = max(size, number * TILE_WIDTH + (int(width) if width else TILE_WIDTH))
-        return size
 
 
 def channel_folder(channel: Channel, epoch: str) -> str:

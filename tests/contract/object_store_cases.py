@@ -67,6 +67,20 @@ class PlainCases:
         assert await store.look(key) is None
         assert await store.keys("") == []
 
+    async def test_keys_begin_with_a_prefix_and_follow_one(self, store: ObjectStore) -> None:
+        """Sorted as text, whatever folders they lie in; the key that they shall follow need not exist."""
+        keys = ["acme/a", "acme/a.p/1", "acme/b/c", "acme/bc", "acme/bd", "other/b"]
+        for key in keys:
+            await store.put(NewObject(key, len(PNG), "image/png", sha256_of(PNG)), spooled(store, PNG))
+
+        assert await store.keys("acme/b") == ["acme/b/c", "acme/bc", "acme/bd"]
+        assert await store.keys("acme/", "acme/b/b") == ["acme/b/c", "acme/bc", "acme/bd"]
+        assert await store.keys("acme/", "acme/b/c") == ["acme/bc", "acme/bd"]
+        assert await store.keys("acme/", "acme/bd") == []
+        assert await store.keys("", "acme/a") == keys[1:]
+        for key in keys:
+            await store.delete(key)
+
     async def test_empty_object(self, store: ObjectStore) -> None:
         """An object of no bytes is an object."""
         key = new_key()

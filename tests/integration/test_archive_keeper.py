@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import time
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -11,12 +12,14 @@ from pathlib import Path
 import pytest
 
 from consumers.metrics import ConsumerCollector
+from hub.storage.archive import StoreArchive
+from hub.storage.local import LocalStore
 from ops.cli.worker_process import running_worker, worker_options
 from streams.archive.cold import ColdReader
 from streams.archive.heads import Head, HeadLog
-from streams.archive.merkle import leaf_hash, root_of
+from streams.archive.merkle import leaf_hash, root_of, tile_path
 from streams.archive.notes import open_checkpoint
-from streams.archive.objects import ChannelFolder, channel_folder
+from streams.archive.objects import ChannelFolder, TreeFolder, channel_folder
 from streams.archive.retention import parse_retention
 from streams.archive.segments import SegmentCodec, line_of, read_line
 from streams.channel import Channel, parse_channel
@@ -330,6 +333,54 @@ async def test_events_after_a_restore_of_redis_are_not_mixed_with_archived_ones(
 
     facts = await ArchiveRecords(log).facts(channel)
     assert (facts is not None and facts.mark.number, await hot(log, channel)) == (0, before)
+
+
+class CountingArchive(StoreArchive):
+    """An archive that counts what is asked of it."""
+
+    read_count = listed_count = 0
+
+    async def read(self, key: str, start: int = 0, size: int | None = None) -> bytes | None:
+        self.read_count += 1
+        return await super().read(key, start, size)
+
+    async def keys(self, prefix: str, after: str = "") -> list[str]:
+        found = await super().keys(prefix, after)
+        self.listed_count += len(found)
+        return found
+
+
+async def test_the_newest_of_many_checkpoints_is_found_without_a_list_of_all(tmp_path: Path) -> None:
+    """Also if one was lost: then all after it are listed."""
+    objects = CountingArchive(LocalStore(tmp_path, time.time))
+    heads = HeadLog(objects, "acme", "hub.test")
+    assert await heads.checkpoint_count() == 0
+    for number in range(1, 101):
+        await objects.put(f"acme/log/checkpoint/{number:012}", b"a checkpoint")
+
+    objects.read_count = objects.listed_count = 0
+    assert await heads.checkpoint_count() == 100
+    assert objects.read_count <= 2 * 8
+    assert objects.listed_count == 0
+
+    await objects.delete(f"acme/log/checkpoint/{64:012}")
+    assert await heads.checkpoint_count() == 100
+
+
+async def test_an_incomplete_tile_that_has_grown_is_found_beside_it(tmp_path: Path) -> None:
+    """Wider ones will do, narrower ones will not; no other tile is looked at."""
+    objects = CountingArchive(LocalStore(tmp_path, time.time))
+    tiles = TreeFolder(objects, "acme/tree")
+    leaves = [leaf_hash(b"%d" % number) for number in range(40)]
+    for number in range(20):
+        await objects.put(f"acme/tree/{tile_path(0, number)}", b"a full tile")
+    for width in (10, 40):
+        await objects.put(f"acme/tree/{tile_path(0, 20, width)}", b"".join(leaves[:width]))
+
+    assert await tiles.tile_at_least(0, 20, 30) == b"".join(leaves[:30])
+    assert objects.listed_count == 2
+    with pytest.raises(ArchiveDiffers, match="is missing"):
+        await tiles.tile_at_least(0, 20, 41)
 
 
 async def test_a_worker_with_retention_keeps_the_archive(log: Log, channel: Channel, tmp_path: Path) -> None:

@@ -18,7 +18,15 @@ from streams.redis.durability import DurabilityPolicy, ServerFacts
 from streams.redis.keys import CONFIG, Keys, key_between
 from streams.redis.locate import Locator, SlotMap
 from streams.redis.server import without_password
-from streams.redis.server_check import check_facts, check_mode, kept_keys, missing_rights, read_clock, read_facts
+from streams.redis.server_check import (
+    OF_WORKERS,
+    check_facts,
+    check_mode,
+    kept_keys,
+    missing_rights,
+    read_clock,
+    read_facts,
+)
 
 OF_SETTINGS: Final = frozenset({"settings", "partitions", "durability", "jobs"})
 """Findings that changing a setting would fix; the others concern the server."""
@@ -50,12 +58,13 @@ async def check_redis_fully(url: str, settings: Settings | None) -> list[Finding
     async with _closing() as opened:
         found, servers = await _check(url, settings, opened)
         if not any(finding.level is Level.FAIL for finding in found):
+            # before the rights: where DISCARD is forbidden, the connection is left in MULTI
+            found += await _check_clocks({where: server.calls for where, server in servers.items()})
             for where, (calls, facts, key) in servers.items():
                 if not facts.is_append_only:
                     text = f"{where}no append-only file, so a restart loses events: set `appendonly yes`"
                     found.append(Finding(Level.FAIL, "aof", text))
                 found += await _check_rights(calls, where, key)
-            found += await _check_clocks({where: server.calls for where, server in servers.items()})
         found += await _check_jobs(url, settings)
     return found
 
@@ -156,6 +165,9 @@ async def _check_rights(calls: Calls, where: str, key: str) -> Iterable[Finding]
         return [Finding(Level.FAIL, "acl", f"{where}the rights could not be checked: {refused}")]
     if not missing:
         return [Finding(Level.OK, "acl", f"{where}the user has the rights that the hub needs")]
+    if OF_WORKERS.issuperset(missing):
+        text = f"{where}the user has the rights that a node needs, and not those of a worker"
+        return [Finding(Level.OK, "acl", text)]
     rules = " ".join(f"+{name}" for name in missing) if len(missing) <= _NAMED_MAX else _ALL_RULES
     text = f"{where}the user lacks rights: ACL SETUSER <user> ~hub:* ~arq:* {rules}"
     return [Finding(Level.FAIL, "acl", text)]

@@ -28,6 +28,8 @@ _NEEDED: Final = (
     "INFO", "CLIENT SETNAME x", "WAIT 0 1",
 )  # fmt: skip # a table
 """The commands that the hub's processes send, each with arguments that Redis would accept; a script's commands count as well."""
+OF_WORKERS: Final = frozenset({"xreadgroup", "xack", "xclaim"})
+"""Those of them that only workers send."""
 
 _BEGIN: Final = load("begin")
 

@@ -99,8 +99,11 @@ def test_a_user_without_rights(run, server: RedisServer, redis: Redis) -> None:
     code, failures = doctor(run, server.url.replace("://", "://narrow:secret@"))
     redis.acl_setuser("narrow", keys=[], reset_keys=True)
     blind = doctor(run, server.url.replace("://", "://narrow:secret@"))
+    redis.acl_setuser("narrow", enabled=True, passwords=["+secret"], keys=["hub:*"], commands=["+@all", "-discard"])
+    stuck = doctor(run, server.url.replace("://", "://narrow:secret@"))
 
     assert code == 1
+    assert (stuck[0], list(stuck[1])) == (1, ["acl"])
     assert failures["acl"].endswith("+xadd +zrangebylex")
     assert (blind[0], redis.dbsize()) == (1, before)
 

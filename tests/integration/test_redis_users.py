@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import subprocess
 import sys
@@ -107,8 +108,16 @@ async def use(url: str, token: str, file: Path) -> None:
         await feed.aclose()
 
 
+def rights(place: Place, role: str, url: str, **more: str) -> tuple[int, str]:
+    """The exit code of `hub doctor` in a role, and its finding about rights."""
+    env = place.hub(role, **more)
+    done = subprocess.run([*PROGRAM, "doctor", "--url", url], env=env, capture_output=True, text=True, check=False)
+    found = {one["what"]: one["text"] for one in map(json.loads, done.stdout.splitlines())}
+    return done.returncode, found["acl"]
+
+
 def test_each_role_can_do_its_work(place: Place, tmp_path: Path) -> None:
-    """A node, a worker that has no secret for tokens, and an auditor: nothing is refused, as the log of Redis says."""
+    """A node, a worker that has no secret for tokens, and an auditor: nothing is refused, as Redis and the doctor say."""
     secret, data = place.secrets / "jwt_secret", {"HUB_DATA": str(tmp_path)}
     file = tmp_path / "a.txt"
     file.write_text("hello")
@@ -116,6 +125,8 @@ def test_each_role_can_do_its_work(place: Place, tmp_path: Path) -> None:
     worker = start_worker(place, data)
     try:
         asyncio.run(use(node.url, sign(secret.read_text(), "a", "t", ALL, 600, time.time()), file))
+        denied = place.denied()
+        examined = {role: rights(place, role, node.url, HUB_JWT_SECRET_FILE=str(secret), **data) for role in ROLES[:2]}
     finally:
         worker.terminate()
         worker.communicate(timeout=40)
@@ -125,7 +136,12 @@ def test_each_role_can_do_its_work(place: Place, tmp_path: Path) -> None:
         done = subprocess.run(asked, env=place.hub("auditor"), capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
 
-    assert place.denied() == []
+    denied += [one for one in place.denied() if one[0] == "auditor"]  # those of the node are what the doctor tried
+    assert denied == []
+    assert examined == {
+        "node": (0, "the user has the rights that a node needs, and not those of a worker"),
+        "worker": (0, "the user has the rights that the hub needs"),
+    }
 
 
 FORBIDDEN = ["FLUSHALL", "KEYS *", "CONFIG SET maxmemory 1", "ACL LIST", "SHUTDOWN", "MONITOR", "SET other 1"]

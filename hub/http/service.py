@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping
 from hashlib import sha256
 from hmac import compare_digest
 from importlib.resources import files
@@ -34,6 +35,8 @@ PAGE_HEADERS: Final = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
 }
+_FOR_ANY_PAGE: Final = {**PAGE_HEADERS, "Access-Control-Allow-Origin": "*"}
+"""The JavaScript client is public code: a page of any origin may import it, and its errors then say what is refused."""
 _WEB_TYPES: Final = {
     "d.ts": "application/typescript; charset=utf-8",
     "html": "text/html; charset=utf-8",
@@ -220,7 +223,7 @@ async def console_file(name: str) -> Response:
 @router.get("/hub.js", include_in_schema=False, dependencies=_OPEN)
 async def client_script() -> Response:
     """Returns the JavaScript client: `import { HubClient } from "https://hub.example/hub.js"`."""
-    answer = _file("hub.client_js", "hub.js")
+    answer = _file("hub.client_js", "hub.js", headers=_FOR_ANY_PAGE)
     answer.headers["X-TypeScript-Types"] = "./hub.d.ts"  # for Deno, which reads no package.json here
     return answer
 
@@ -228,19 +231,19 @@ async def client_script() -> Response:
 @router.get("/hub.d.ts", include_in_schema=False, dependencies=_OPEN)
 async def client_types() -> Response:
     """Returns the types of the JavaScript client."""
-    return _file("hub.client_js", "hub.d.ts")
+    return _file("hub.client_js", "hub.d.ts", headers=_FOR_ANY_PAGE)
 
 
 @router.get("/hub/{name}", include_in_schema=False, dependencies=_OPEN)
 async def client_file(name: str) -> Response:
     """Returns a module of the JavaScript client."""
-    return _file("hub.client_js", "hub", name)
+    return _file("hub.client_js", "hub", name, headers=_FOR_ANY_PAGE)
 
 
-def _file(package: str, *path: str) -> Response:
+def _file(package: str, *path: str, headers: Mapping[str, str] = PAGE_HEADERS) -> Response:
     *folders, name = path
     folder = files(package).joinpath(*folders)
     ending = name.partition(".")[2]
     if ending not in _WEB_TYPES or name not in {entry.name for entry in folder.iterdir()}:
         return Response("not found", 404)
-    return Response(folder.joinpath(name).read_bytes(), 200, PAGE_HEADERS, _WEB_TYPES[ending])
+    return Response(folder.joinpath(name).read_bytes(), 200, headers, _WEB_TYPES[ending])

@@ -25,6 +25,7 @@ from support.socket_client import SocketClient, client, raw_client
 
 CHANNEL = "conversation:1"
 EVENTS = f"/v1/channels/{CHANNEL}/events"
+PUBLIC_CODE = ("/hub.js", "/hub.d.ts", "/hub/client.js")
 
 
 # Pages
@@ -112,18 +113,25 @@ async def test_listed_pages_and_the_public_address_may_too(redis_url: str) -> No
 
 
 async def test_other_pages_read_no_answers_unless_listed(redis_url: str) -> None:
-    """CORS is silent by default and names exactly the listed page; credentials are never allowed, as there are none."""
+    """CORS is silent by default and names exactly the listed page; credentials are never allowed, as there are none.
+
+    The JavaScript client is public code, which every page may import.
+    """
     asked = {"Origin": "https://app.example", "Access-Control-Request-Method": "POST"}
     async with running_node(redis_url) as node, node.http() as http:
         silent = [await http.options(EVENTS, headers=asked), await http.get("/healthz", headers=asked)]
+        silent.append(await http.get("/console/console.js", headers=asked))
+        code = [await http.get(path, headers=asked) for path in PUBLIC_CODE]
     async with running_node(redis_url, allowed_origins=frozenset({"https://app.example"})) as node, node.http() as http:
         listed = await http.options(EVENTS, headers=asked)
+        code += [await http.get(path, headers=asked | {"Origin": "https://evil.example"}) for path in PUBLIC_CODE]
         other = await http.options(EVENTS, headers=asked | {"Origin": "https://evil.example"})
 
     assert not [name for answer in silent for name in answer.headers if name.startswith("access-control")]
     assert listed.headers["access-control-allow-origin"] == "https://app.example"
     assert "access-control-allow-credentials" not in listed.headers
     assert "access-control-allow-origin" not in other.headers
+    assert [answer.headers["access-control-allow-origin"] for answer in code] == ["*"] * 6
 
 
 async def test_pages_of_ours_run_nothing_foreign(redis_url: str) -> None:

@@ -119,7 +119,7 @@ export class HttpSocket {
       await this.get(`/v1/channels/user:${encodeURIComponent(user ?? "-")}/presence`, {}, this.#stop.signal);
     } catch (problem) {
       if (this.#isOver) return;
-      if (!(problem instanceof HubError)) return this.drop(`neither a WebSocket nor HTTP gets through: ${problem}`);
+      if (!(problem instanceof HubError)) return this.drop(`neither a WebSocket nor HTTP gets through${this.#originHint()}: ${problem}`);
       if (problem.code !== 4003 || user !== null) return this.refuse(problem.told);
     }
     const welcome = { session_id, client_id, user, tenant, version: 1, capabilities: [], node: null, server_time: null };
@@ -127,6 +127,12 @@ export class HttpSocket {
     this.tell([{ type: "connection.ack", re: id, payload: { ...welcome, ...limits } }]);
     for (const [channel, cursor] of Object.entries(cursors)) this.#follow({ channel, ...cursor });
     for (const wanted of channels) this.#follow(wanted);
+  }
+
+  /** For a page of another origin the browser hides the cause. */
+  #originHint() {
+    const origin = globalThis.location?.origin;
+    return origin && origin !== new URL(this.#base).origin ? ` (is ${origin} in the hub's HUB_ALLOWED_ORIGINS?)` : "";
   }
 
   /** @param {string} id @param {{token: string}} payload */

@@ -50,6 +50,8 @@ def run_dev(port: int | None, data: Path | None) -> None:
         CommandFailed: the port is taken, or the settings cannot be used.
     """
     settings = _settings(Settings.from_env(os.environ), port, data)
+    if "HUB_LOG_FORMAT" not in os.environ and sys.stderr.isatty():
+        settings = dataclasses.replace(settings, log_format="console")
     folder = Path(settings.data_dir)
     with _listen(settings, _option_of(port), folder) as bound, kept_note(folder) as note:
         if settings.redis_url is not None:
@@ -57,7 +59,13 @@ def run_dev(port: int | None, data: Path | None) -> None:
             return
         with EmbeddedRedis(folder, fsync=_fsync(settings)) as embedded:
             settings = dataclasses.replace(settings, redis_url=embedded.url)
-            run(_supervised(settings, bound, note, embedded))
+            stopped = f"Stopped; the data stays in {embedded.data_dir}."
+            try:
+                run(_supervised(settings, bound, note, embedded))
+            except KeyboardInterrupt:
+                print(f"\n{stopped}", flush=True)  # on a line of its own, after the terminal's ^C
+                raise
+            print(stopped, flush=True)
 
 
 def _option_of(port: int | None) -> str | None:

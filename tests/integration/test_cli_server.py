@@ -73,7 +73,33 @@ def test_dev_ends_cleanly_and_takes_its_redis_along(dev: Server, number: int, co
 
     assert dev.end(number) == (code, "")
 
+    assert dev.banner.endswith(f"Stopped; the data stays in {tmp_path}/data.\n")
     assert not Path(f"/proc/{redis}").exists()
+
+
+async def test_a_failure_is_told_in_lines_for_people_on_a_terminal(tmp_path: Path, tenant: str) -> None:
+    """The traceback of an agent stands below its line; elsewhere than on a terminal a line is JSON."""
+    (tmp_path / "boom.py").write_text("async def run(ctx, given):\n    yield given.nothing\n")
+    terminal, ours = os.openpty()
+    env = {"HUB_AGENTS": "boom=boom:run", "PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[2]}"}
+    server = Server("dev", "--port", "0", "--data", str(tmp_path / "data"), env=env, stderr=ours)
+    try:
+        async with HubClient(server.url, a_token(tenant), connect_timeout_s=100) as hub:
+            followed = hub.subscribe("conversation:1")
+            await hub.send("conversation:1", "go", agent="boom")
+            async for event in followed:
+                if event.type == "agent.complete":
+                    break
+        server.end(signal.SIGTERM)
+    finally:
+        server.process.kill()
+        server.process.communicate()
+        os.close(ours)
+    told = os.read(terminal, 1 << 16).decode().replace("\r\n", "\n")
+    os.close(terminal)
+
+    assert re.search(r"Z error consumers\.\S+ agent boom failed in run .*\n    Traceback .*:\n", told), told
+    assert "    AttributeError: " in told
 
 
 def test_a_taken_port_is_one_line(dev: Server, tmp_path: Path) -> None:

@@ -20,12 +20,12 @@ def clean_environment(**more: str) -> dict[str, str]:
 class Server:
     """A serving `hub` process; `url` is its address once it is up."""
 
-    def __init__(self, *arguments: str, env: dict[str, str] | None = None) -> None:
+    def __init__(self, *arguments: str, env: dict[str, str] | None = None, stderr: int = subprocess.PIPE) -> None:
         self.process = subprocess.Popen(
             [*PROGRAM, *arguments],
             env=clean_environment(**(env or {})),
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=stderr,
             text=True,
         )
         assert self.process.stdout is not None
@@ -35,7 +35,7 @@ class Server:
             if "serve" in arguments:
                 break
         found = re.search(r"hub (?:is up|starts \d+ nodes) on (\S+)", self.banner)
-        assert found, self.banner + self.process.communicate()[1]
+        assert found, self.banner + (self.process.communicate()[1] or "")
         self.url = found[1]
 
     def nodes(self) -> list[int]:
@@ -44,7 +44,8 @@ class Server:
         return [int(pid) for pid in told.split() if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
     def end(self, number: int) -> tuple[int, str]:
-        """Send a signal; returns the exit code and the text on stderr."""
+        """Send a signal; returns the exit code and the text on stderr. `banner` then has what was printed to the end."""
         self.process.send_signal(number)
-        _, err = self.process.communicate(timeout=50)
+        out, err = self.process.communicate(timeout=50)
+        self.banner += out
         return self.process.returncode, err

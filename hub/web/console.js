@@ -208,7 +208,7 @@ function onEvent({ event, replayed }) {
 /** @param {import("../client_js/hub.js").Subscribed} told */
 function onSubscribed(told) {
   answer = told;
-  card.begin();
+  card.begin(Boolean(told.state?.open_messages?.length));
   if (told.state_scope === "live") void refreshState();
   else if (told.state !== undefined) showState(told.state, told.state_at);
 }

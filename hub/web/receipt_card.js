@@ -9,6 +9,7 @@ export class ReceiptCard {
   #first = 0;
   #last = 0;
   #count = 0;
+  #hasOpenAnswer = false;
 
   /** @param {HTMLElement} card @param {{verdict: HTMLElement, from: HTMLElement, to: HTMLElement, count: HTMLElement, gap: HTMLElement}} parts */
   constructor(card, parts) {
@@ -24,9 +25,9 @@ export class ReceiptCard {
     for (const name of /** @type {const} */ (["from", "to", "count", "gap"])) this.#parts[name].textContent = "–";
   }
 
-  /** Start counting a replay. */
-  begin() {
-    [this.#first, this.#last, this.#count] = [0, 0, 0];
+  /** Start counting a replay. @param {boolean} [hasOpenAnswer] true if an answer is being written */
+  begin(hasOpenAnswer = false) {
+    [this.#first, this.#last, this.#count, this.#hasOpenAnswer] = [0, 0, 0, hasOpenAnswer];
   }
 
   /** @param {number} seq that of a replayed event */
@@ -58,8 +59,8 @@ export class ReceiptCard {
       return { text: `Gap: ${range} cannot be replayed (${gap.reason}). The state is shown instead.`, tone: "warn" };
     }
     if (!isHeld) return { text: `The receipt says ${count} events, but ${this.#count} arrived here.`, tone: "bad" };
-    if (count === 0) return { text: "No events were missed, so none were replayed.", tone: "good" };
     const events = count === 1 ? "1 event" : `${count.toLocaleString("en")} events`;
-    return { text: `${events} replayed, seq ${from} to ${to}, in order, none missing.`, tone: "good" };
+    const replayed = count === 0 ? "No event was stored meanwhile, so none had to be replayed." : `${events} replayed, seq ${from} to ${to}, in order, none missing.`;
+    return { text: replayed + (this.#hasOpenAnswer ? " The words written meanwhile are there too, and the answer goes on." : ""), tone: "good" };
   }
 }

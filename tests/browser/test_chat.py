@@ -296,7 +296,7 @@ async def test_an_answer_is_stopped_and_given_again(node: Node, context: Browser
 
 
 async def test_a_run_in_progress_is_steered(node: Node, context: BrowserContext, tenant: str) -> None:
-    """While an agent works the text may go to it; the conversation shows who steered it, and that the run has read it."""
+    """While an agent works the text may go to it, also after a cut; the conversation shows who steered, and that it was read."""
     async with talk(context, node, token("alice", tenant)) as tab:
         await expect(tab.page.get_by_role("button", name="steer")).to_have_count(0)
         await tab.write("work", "obedient")
@@ -306,6 +306,9 @@ async def test_a_run_in_progress_is_steered(node: Node, context: BrowserContext,
         assert await cursor.evaluate(blinks) == "blink"
         await tab.page.emulate_media(reduced_motion="reduce")
         assert await cursor.evaluate(blinks) == "none"
+        await tab.unplug()
+        await tab.plug_in()
+        await expect(tab.page.locator("#verdict")).to_contain_text("and the answer goes on")
         await tab.page.get_by_role("button", name="steer obedient").click()
         await expect(tab.message(1).locator(".bubble > .text")).to_have_text(f"I begin. As told: {HOSTILE[0]}")
         await expect(tab.message(1).locator(".steer")).to_have_text(f"alice steered: {HOSTILE[0]} (applied)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import subprocess
 from collections.abc import Callable, Iterator
@@ -44,6 +45,8 @@ def watched(tmp_path: Path) -> Iterator[tuple[str, int, RedisServer, RedisServer
     if binary is None:
         pytest.skip("no redis-server 7 here")
     master, replica = RedisServer(on_port=True, binary=binary), RedisServer(on_port=True, binary=binary)
+    with Redis.from_url(master.url) as redis:
+        redis.config_set("repl-diskless-sync-delay", "0")
     with Redis.from_url(replica.url) as redis:
         redis.replicaof("127.0.0.1", str(port_of(master)))
     port, config = free_port(), tmp_path / "sentinel.conf"
@@ -88,6 +91,33 @@ async def test_a_promoted_server_is_found_and_the_former_one_left(
         await log.close()
 
     assert seen.seqs == [1, 2, 3, 4, 5, 6]
+
+
+async def test_a_former_master_that_still_answers_is_left(
+    watched: tuple[str, int, RedisServer, RedisServer], tenant: str
+) -> None:
+    """As one that is cut off from the Sentinels, but not from us: what they name is what is written."""
+    url, port, former, replica = watched
+    log, channel = await Log.open(url), parse_channel(tenant, "conversation:1")
+    try:
+        await log.append(Draft(channel, "chat.message", b'{"text":"x"}', Actor("user", "a"), command="first"))
+        await asyncio.to_thread(wait_for, port_of(replica), lambda redis: redis.xlen(log.keys.of(channel).stream) == 1)
+        with Redis.from_url(replica.url) as redis:
+            redis.replicaof("NO", "ONE")
+        with Redis(port=port) as sentinel:
+            sentinel.sentinel_remove("main")
+            sentinel.sentinel_monitor("main", "127.0.0.1", port_of(replica), 1)
+        for number in itertools.count():
+            draft = Draft(channel, "chat.message", b'{"text":"y"}', Actor("user", "a"), command=f"c-{number}")
+            await stored_at_last(log, draft)
+            with Redis.from_url(replica.url) as redis:
+                if redis.xlen(log.keys.of(channel).stream) == 2:
+                    break
+    finally:
+        await log.close()
+
+    with Redis.from_url(former.url) as redis:
+        assert redis.info("replication")["role"] == "master"
 
 
 def _is_at(server: RedisServer, log: Log, channel: Channel) -> bool:

@@ -33,9 +33,8 @@ $(RUNNABLE): pyproject.toml | $(BIN)/python
 	$(BIN)/python -m compileall -q streams projections hub consumers ops
 	touch $(RUNNABLE)
 
-# Ctrl-C is how it ends (130), and no failure; the trap keeps the shell there until the hub has stopped.
 run: $(if $(wildcard $(READY)),$(READY),$(RUNNABLE))
-	@trap : INT; $(BIN)/hub dev || [ $$? -eq 130 ]
+	$(BIN)/hub dev
 
 # A whole hub in seconds: a conversation, an agent's answer, the plug pulled in the middle of it.
 smoke: $(if $(wildcard $(READY)),$(READY),$(RUNNABLE))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import os
 import secrets
 import socket
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
@@ -55,17 +56,24 @@ def run_dev(port: int | None, data: Path | None) -> None:
     folder = Path(settings.data_dir)
     with _listen(settings, _option_of(port), folder) as bound, kept_note(folder) as note:
         if settings.redis_url is not None:
-            run(_serve(settings, bound, note, "the given Redis"))
+            with _ended_by_ctrl_c():
+                run(_serve(settings, bound, note, "the given Redis"))
+            print("Stopped.", flush=True)
             return
         with EmbeddedRedis(folder, fsync=_fsync(settings)) as embedded:
             settings = dataclasses.replace(settings, redis_url=embedded.url)
-            stopped = f"Stopped; the data stays in {embedded.data_dir}."
-            try:
+            with _ended_by_ctrl_c():
                 run(_supervised(settings, bound, note, embedded))
-            except KeyboardInterrupt:
-                print(f"\n{stopped}", flush=True)  # on a line of its own, after the terminal's ^C
-                raise
-            print(stopped, flush=True)
+        print(f"Stopped; the data stays in {embedded.data_dir}.", flush=True)
+
+
+@contextlib.contextmanager
+def _ended_by_ctrl_c() -> Iterator[None]:
+    """Takes Ctrl-C for success, because it is how `hub dev` is stopped: `make run` would call another code an error."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(flush=True)  # ends the line on which a terminal shows ^C
 
 
 def _option_of(port: int | None) -> str | None:

@@ -80,6 +80,7 @@ async def test_a_promoted_server_is_found_and_the_former_one_left(
     try:
         for number in range(5):
             await log.append(Draft(channel, "chat.message", b'{"text":"x"}', Actor("user", "a"), command=f"c-{number}"))
+        await asyncio.to_thread(wait_for, port_of(replica), lambda redis: redis.xlen(log.keys.of(channel).stream) == 5)
         with Redis(port=port) as sentinel:
             sentinel.execute_command("SENTINEL", "FAILOVER", "main")
         await asyncio.to_thread(wait_for, port_of(replica), lambda redis: redis.info("replication")["role"] == "master")

@@ -56,8 +56,6 @@ def test_the_commands_print_what_readme_shows(running: str, env: dict[str, str],
     setup = ""
     tried = 0
     for block in shell_blocks(README)[1:]:
-        if block.code == "make test\n":
-            continue
         if block.python:
             program.write_text(block.python)
         code = block.code.replace("resume.py", str(program))
@@ -76,7 +74,7 @@ def test_a_start_on_a_machine_that_is_set_up_sets_nothing_up(running: str) -> No
 
 def test_ci_runs_the_test_command_of_the_readme() -> None:
     """One command for everybody."""
-    assert "make test\n" in {block.code for block in shell_blocks(README)}
+    assert "`make test`" in README
     assert (ROOT / ".ci/run").read_text().rstrip().endswith("\nmake test")
 
 

@@ -200,9 +200,12 @@ async def test_every_alert_is_fired_by_its_fault(tmp_path: Path, own_redis: Redi
         await here.worker.aclose()
         await fires("HubNoWorker")
 
+        later = await opened.enter_async_context(
+            client(here.node.ws_url, token("a", tenant))
+        )  # `a` has long read nothing
         await configured(own_redis, "maxmemory", "1")
         await fires("HubRedisMemory")
-        await a.send("channel.subscribe", {"channels": ["conversation:present"]})
+        await later.send("channel.subscribe", {"channels": ["conversation:present"]})
         await fires("HubLoopFails")
         await fires("HubPresenceStuck")
         await configured(own_redis, "maxmemory", "0")

@@ -22,6 +22,7 @@ from streams.redis.cluster import ClusterServers
 from streams.redis.durability import RANK
 from streams.redis.keys import CONFIG, DEFAULT_LIMITS, Keys, Limits, Servers, slot_of
 from streams.redis.locate import Locator
+from streams.redis.looks import Looks
 from streams.redis.partition_calls import PartitionCalls
 from streams.redis.replay import PAGE_EVENTS, Replay
 from streams.redis.server import LoneServer, Server, new_epoch
@@ -62,7 +63,8 @@ class Log:
         self._calls = calls
         self._cluster = cluster
         self._redis: Redis | None = None
-        self.replay = Replay(keys, self.calls_in, life_of, new_epoch, limits, cold)
+        looks = Looks(keys, self.calls_in, life_of, new_epoch, limits)
+        self.replay = Replay(keys, self.calls_in, looks, cold)
 
     @classmethod
     async def open(

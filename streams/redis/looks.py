@@ -15,7 +15,7 @@ from streams.channel import Channel
 from streams.cursor import Look, Position
 from streams.errors import CommandRefused
 from streams.redis.calls import Calls
-from streams.redis.keys import DEFAULT_LIMITS, Keys, Limits
+from streams.redis.keys import Keys, Limits
 from streams.redis.scripts import load
 from streams.redis.wire import Argument, Reply
 
@@ -80,7 +80,7 @@ class Looks:
         calls_in: Callable[[int], Calls],
         life_of: Callable[[int], str],
         new_epoch: Callable[[], str],
-        limits: Limits = DEFAULT_LIMITS,
+        limits: Limits,
     ) -> None:
         self._keys = keys
         self._calls_in = calls_in

@@ -13,7 +13,7 @@ from streams.cursor import START, Look
 from streams.envelope import DAMAGED, Entry, read_entry, read_live_entry
 from streams.redis.append import checksum
 from streams.redis.calls import Calls, text_pairs
-from streams.redis.keys import DEFAULT_LIMITS, Keys, Limits
+from streams.redis.keys import Keys
 from streams.redis.looks import KeyRead, Looks, Sight
 from streams.redis.scripts import load
 from streams.redis.wire import Argument, Reply
@@ -56,9 +56,7 @@ class Replay:
     Args:
         keys: builds the names of all keys.
         calls_in: the calls to the server of a partition.
-        life_of: the identity of a partition's data.
-        new_epoch: makes a random epoch, for a channel whose log starts over.
-        limits: the lengths of the bells.
+        looks: looks at channels.
         cold: reads the archive; None leaves trimmed events out.
     """
 
@@ -66,14 +64,12 @@ class Replay:
         self,
         keys: Keys,
         calls_in: Callable[[int], Calls],
-        life_of: Callable[[int], str],
-        new_epoch: Callable[[], str],
-        limits: Limits = DEFAULT_LIMITS,
+        looks: Looks,
         cold: ColdReader | None = None,
     ) -> None:
         self._keys = keys
         self._calls_in = calls_in
-        self._looks = Looks(keys, calls_in, life_of, new_epoch, limits)
+        self._looks = looks
         self._cold = cold
 
     async def look(self, channel: Channel, after: str | None = None) -> Look:

@@ -47,11 +47,6 @@ class Wire(asyncio.Protocol):
         """True while commands can be sent."""
         return self._transport is not None
 
-    @property
-    def in_flight_count(self) -> int:
-        """Number of commands sent and not yet answered."""
-        return len(self._waiting)
-
     def send(self, on_reply: OnReply, *args: Argument) -> None:
         """Send one command. `on_reply` receives the reply, a `hiredis.ReplyError`, or a `LogUnavailable`."""
         if self._transport is None:

@@ -47,7 +47,7 @@ class HttpSocket:
     Attributes:
         close_code: the code it ended with; None while it is open.
         is_polling: True if the network lets no stream through.
-        is_foreign: True if the address was answered by something else than a hub, and not for the moment only.
+        is_foreign: True if something other than a hub answers at this address, and will go on doing so.
     """
 
     def __init__(self, base: str) -> None:

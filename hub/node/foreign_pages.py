@@ -64,7 +64,7 @@ class ForeignPages:
 
 
 class _Teller:
-    """The receiver of one such socket, which sends the error and closes."""
+    """The receiver of a socket of a foreign page: it sends the error and closes."""
 
     def __init__(self, count: Callable[[int], None]) -> None:
         self._count = count

@@ -306,7 +306,7 @@ class LoneServer(Server):
         return server, fixed.keys
 
     async def _follow(self, locator: Locator) -> None:
-        """Leave a server that the Sentinels have replaced, but that does not know it."""
+        """Reconnect if the Sentinels name another primary: the old one may not know that it was replaced."""
         if self.is_available and await locator.url_of() != self._wires.url:
             self._wires.renew()
 

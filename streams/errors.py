@@ -35,6 +35,10 @@ class ArchiveDiffers(StreamsError):
     """The archive is not what was recorded: something is missing, was changed or rolled back. The text names it."""
 
 
+class ChannelUnverified(StreamsError):
+    """A channel cannot be verified: nothing knows it, or it was trimmed during every attempt."""
+
+
 class ConfigurationRefused(StreamsError):
     """The Redis server's configuration is unsafe for the log; the text names the setting and the required value."""
 

@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 
 from hub.handlers.history import HistoryQuery, read_history
-from ops.cli.channel_audit import verify_log
 from ops.cli.failure import CommandFailed
 from ops.torture.resp import ask
 from ops.torture.servers import RedisChild, find_servers
+from streams.audit.channel_check import verify_log
 from streams.channel import Channel, Kind, parse_channel
 from streams.cursor import Gap, GapReason
 from streams.envelope import Actor, Draft, Entry

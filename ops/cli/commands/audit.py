@@ -15,8 +15,8 @@ from ops.cli.failure import EXIT_USAGE, CommandFailed
 from ops.cli.options import DEFAULT_DATA, Data, Redis, Tenant, channel_of, event_id, new_app, run
 
 if TYPE_CHECKING:
-    from ops.cli.channel_audit import ArchiveEvidence, Audit
     from streams.archive.notes import PublicKey
+    from streams.audit.channel_check import ArchiveEvidence, Audit
     from streams.channel import Channel
     from streams.redis.stored import StoredLog
 
@@ -174,8 +174,8 @@ async def _checkpoints(data: Path, tenant: str, limit: int) -> list[tuple[int, b
 
 
 async def _prove(redis: str, data: Path, channel: Channel, wanted: str) -> str:
-    from ops.cli.archive_audit import prove as prove_event
     from ops.cli.log_access import archive_at, stored_log_at
+    from streams.audit.archive_check import prove as prove_event
     from streams.cursor import id_order
 
     ms, number = id_order(wanted)
@@ -194,7 +194,7 @@ async def _verify(
     is_archive_only: bool,
 ) -> str:  # fmt: skip # its arguments in two groups
     """Print a report for each channel; returns the line that says that something is wrong, or ""."""
-    from ops.cli.channel_audit import verify_archive, verify_log
+    from streams.audit.channel_check import verify_archive, verify_log
 
     bad: list[str] = []
     async with _evidence(data, tenant, _keys(keys, data), known, is_full=not places) as evidence:
@@ -240,9 +240,9 @@ def _keys(given: list[str], data: Path) -> list[PublicKey]:
 async def _evidence(
     data: Path, tenant: str, keys: list[PublicKey], known: list[bytes], *, is_full: bool
 ) -> AsyncIterator[ArchiveEvidence | None]:
-    from ops.cli.archive_audit import read_heads
-    from ops.cli.channel_audit import ArchiveEvidence
     from ops.cli.log_access import archive_at
+    from streams.audit.archive_check import read_heads
+    from streams.audit.channel_check import ArchiveEvidence
 
     async with archive_at(data) as archive:
         if archive is None:

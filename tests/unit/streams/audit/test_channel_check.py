@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ops.cli.channel_audit import COVERS, FAULTS_TOLD_MAX, Audit
+from streams.audit.channel_check import COVERS, FAULTS_TOLD_MAX, Audit
 from streams.channel import parse_channel
 from streams.cursor import Position
 from streams.envelope import DAMAGED, Entry

@@ -6,13 +6,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from ops.cli.archive_audit import ArchiveCheck, HeadRecord
-from ops.cli.failure import CommandFailed
 from streams.archive.heads import Head
 from streams.archive.objects import ArchiveObjects
+from streams.audit.archive_check import ArchiveCheck, HeadRecord
 from streams.channel import Channel
 from streams.cursor import START, id_order
 from streams.envelope import Entry
+from streams.errors import ChannelUnverified
 from streams.redis.stored import ChannelRecord, StoredLog
 
 FAULTS_TOLD_MAX: Final = 100
@@ -58,7 +58,7 @@ async def verify_log(log: StoredLog, channel: Channel, evidence: ArchiveEvidence
     """Audit a channel.
 
     Raises:
-        CommandFailed: neither Redis nor the archive knows the channel, or it was trimmed during every attempt.
+        ChannelUnverified: neither Redis nor the archive knows the channel, or it was trimmed during every attempt.
     """
     for _ in range(ATTEMPTS_MAX):
         before, unchecked_before = await log.record(channel), log.unchecked_count
@@ -66,7 +66,7 @@ async def verify_log(log: StoredLog, channel: Channel, evidence: ArchiveEvidence
             evidence, before = await evidence.upto(channel, before.covered.seq), await log.record(channel)
         heads = evidence.heads_of(channel) if evidence else ()
         if not before.is_known and not heads:
-            raise CommandFailed(f"no such channel: {channel.wire} of tenant {channel.tenant}")
+            raise ChannelUnverified(f"no such channel: {channel.wire} of tenant {channel.tenant}")
         found = Audit(channel, before)
         if evidence is not None:
             await found.take_archive(evidence, heads)
@@ -81,18 +81,18 @@ async def verify_log(log: StoredLog, channel: Channel, evidence: ArchiveEvidence
         found.end(now.seq, log.unchecked_count - unchecked_before)
         if (now.floor, now.epoch) == (before.floor, before.epoch):
             return found
-    raise CommandFailed(f"{channel.wire} was trimmed during each of {ATTEMPTS_MAX} checks; verify it again")
+    raise ChannelUnverified(f"{channel.wire} was trimmed during each of {ATTEMPTS_MAX} checks; verify it again")
 
 
 async def verify_archive(channel: Channel, evidence: ArchiveEvidence) -> Audit:
     """Audit a channel in an archive alone, without any Redis.
 
     Raises:
-        CommandFailed: the archive does not know the channel.
+        ChannelUnverified: the archive does not know the channel.
     """
     heads = evidence.heads_of(channel)
     if not heads:
-        raise CommandFailed(f"no such channel in the archive: {channel.wire} of tenant {channel.tenant}")
+        raise ChannelUnverified(f"no such channel in the archive: {channel.wire} of tenant {channel.tenant}")
     found = Audit(channel, None)
     await found.take_archive(evidence, heads)
     return found

@@ -7,8 +7,8 @@ import sys
 from collections.abc import AsyncIterator
 from typing import NamedTuple
 
-from ops.cli.listed_channels import listed_channels
 from streams.records.directory import ListedChannel
+from streams.records.listed_channels import listed_channels
 from streams.redis.stored import StoredLog
 
 

@@ -180,6 +180,11 @@ class StoredLog:
         raw = await calls.call("XREVRANGE", names.stream, "+", "-", "COUNT", limit)
         return [read_checked_entry(entry, names.path) for entry in reversed(raw)]
 
+    async def memory_bytes(self, channel: Channel) -> int:
+        """The memory of the channel's stream, estimated by Redis; 0 without one."""
+        names = self.keys.of(channel)
+        return int(await self.calls_in(names.partition).call("MEMORY", "USAGE", names.stream) or 0)
+
     def by_server(self) -> Iterator[tuple[Sequence[int], Calls]]:
         """The partitions of each connection, and the calls over it."""
         return self._calls.by_connection()

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
 from ops.cli.failure import EXIT_USAGE, CommandFailed
 from ops.cli.options import DEFAULT_DATA, Data, Redis, Tenant, channel_of, event_id, new_app, run
+from ops.cli.output import is_terminal
 
 if TYPE_CHECKING:
-    from streams.archive.notes import PublicKey
     from streams.audit.channel_check import ArchiveEvidence, Audit
+    from streams.audit.sources import AuditedChannel
     from streams.channel import Channel
     from streams.redis.stored import StoredLog
 
 app = new_app()
+ArchiveOnly: TypeAlias = Annotated[
+    bool, typer.Option("--archive-only", help="Read the archive alone, without any Redis.")
+]
 
 
 @app.callback()
@@ -48,9 +49,7 @@ def verify(
         list[Path] | None,
         typer.Option(help="A signed checkpoint that was kept elsewhere.", exists=True, dir_okay=False, readable=True),
     ] = None,
-    is_archive_only: Annotated[
-        bool, typer.Option("--archive-only", help="Read the archive alone, without any Redis.")
-    ] = False,
+    is_archive_only: ArchiveOnly = False,
     redis: Redis = "",
     data: Data = DEFAULT_DATA,
 ) -> None:
@@ -76,7 +75,9 @@ def key_(data: Data = DEFAULT_DATA) -> None:
 
     Example: hub audit key
     """
-    found = _keys([], data)
+    from ops.cli.audit_access import keys_of
+
+    found = keys_of([], data)
     if not found:
         raise CommandFailed("there is no key yet: a worker makes it when HUB_RETENTION is set")
     print(found[0])
@@ -87,6 +88,7 @@ def prove(
     channel: Annotated[str, typer.Argument(help="kind:name, such as conversation:42.")],
     event: Annotated[str, typer.Argument(help="The event's ID.")],
     tenant: Tenant,
+    is_archive_only: ArchiveOnly = False,
     redis: Redis = "",
     data: Data = DEFAULT_DATA,
 ) -> None:
@@ -94,7 +96,8 @@ def prove(
 
     Example: hub audit prove conversation:42 1795367479511-0 --tenant acme > proof.json
     """
-    print(run(_prove(redis, data, channel_of(tenant, channel), event_id(event, "EVENT"))))
+    place, wanted = channel_of(tenant, channel), event_id(event, "EVENT")
+    print(run(_prove(redis, data, place, wanted, is_archive_only=is_archive_only)))
 
 
 @app.command()
@@ -160,6 +163,52 @@ def _facts_of(number: int, note: bytes) -> dict[str, object]:
     return facts | {"time": times[0] if times else None}
 
 
+@app.command()
+def channels(
+    tenant: Tenant,
+    pattern: Annotated[
+        str, typer.Argument(help="kind:name, or only a name to match it in every kind; * stands for any text.")
+    ] = "*",
+    is_archive_only: ArchiveOnly = False,
+    redis: Redis = "",
+    data: Data = DEFAULT_DATA,
+) -> None:
+    """Print one line per channel: head, events that can be read, where they are, bytes, time of the newest event.
+
+    `where` is hot (in Redis), cold (in the archive) or both. Channels that only the archive knows are listed too. In a pipe,
+    each line is JSON.
+
+    Example: hub audit channels --tenant acme
+    """
+    count = run(_channels(redis, data, tenant, pattern, is_archive_only=is_archive_only))
+    if not count:
+        raise CommandFailed(f"no channel of tenant {tenant} fits {pattern}")
+
+
+async def _channels(redis: str, data: Path, tenant: str, pattern: str, *, is_archive_only: bool) -> int:
+    from ops.cli.audit_access import source_at
+
+    count = 0
+    async with source_at(redis, data, tenant, is_archive_only=is_archive_only) as source:
+        async for one in source.channels(tenant, pattern):
+            print(_line(one), flush=True)
+            count += 1
+    return count
+
+
+def _line(one: AuditedChannel) -> str:
+    facts = one.to_json()
+    if not is_terminal():
+        return json.dumps(facts)
+    size = f"{(one.hot_bytes + one.archive_bytes) / 1024:,.0f} KB"
+    archived = f"archived to {one.archived_to}" if one.archived_to else "not archived"
+    active = (facts["last_activity"] or "")[:16].replace("T", " ")
+    told = (
+        f"{one.channel.wire:<40}  #{one.head_seq:<9}  {one.count:>9} events  {one.where:<4}  {size:>12}  {archived:<22}"
+    )
+    return f"{told}  {active}" + (f"  {one.fault}" if one.fault else "")
+
+
 async def _checkpoints(data: Path, tenant: str, limit: int) -> list[tuple[int, bytes]]:
     from ops.cli.log_access import archive_at
     from streams.archive.heads import HeadLog
@@ -173,19 +222,22 @@ async def _checkpoints(data: Path, tenant: str, limit: int) -> list[tuple[int, b
         return [(number, note) for number in numbers if (note := await log.checkpoint(number)) is not None]
 
 
-async def _prove(redis: str, data: Path, channel: Channel, wanted: str) -> str:
-    from ops.cli.log_access import archive_at, stored_log_at
+async def _prove(redis: str, data: Path, channel: Channel, wanted: str, *, is_archive_only: bool) -> str:
+    from ops.cli.audit_access import no_archive, source_at
+    from ops.cli.log_access import archive_at
     from streams.audit.archive_check import prove as prove_event
     from streams.cursor import id_order
 
     ms, number = id_order(wanted)
     before = f"{ms}-{number - 1}" if number else f"{ms - 1}-18446744073709551615"
-    async with stored_log_at(redis, data) as log, archive_at(data) as archive:
-        found = await log.page(channel, before, upto=wanted)
+    async with source_at(redis, data, channel.tenant, is_archive_only=is_archive_only) as source:
+        await source.extent(channel)
+        found = await source.page(channel, before, wanted)
         if not found or found[0].id.decode() != wanted:
             raise CommandFailed(f"{channel.wire} of tenant {channel.tenant} has no event {wanted}")
+    async with archive_at(data) as archive:
         if archive is None:
-            raise CommandFailed(f"there is no archive in {data}; see --data and S3_BUCKET")
+            raise no_archive(data)
         return (await prove_event(archive, channel, found[0].seq)).to_json().decode()
 
 
@@ -194,17 +246,19 @@ async def _verify(
     is_archive_only: bool,
 ) -> str:  # fmt: skip # its arguments in two groups
     """Print a report for each channel; returns the line that says that something is wrong, or ""."""
+    from ops.cli.audit_access import evidence_at, keys_of, no_archive
+    from ops.cli.log_access import stored_log_at
     from streams.audit.channel_check import verify_archive, verify_log
 
     bad: list[str] = []
-    async with _evidence(data, tenant, _keys(keys, data), known, is_full=not places) as evidence:
+    async with evidence_at(data, tenant, keys_of(keys, data), known, is_full=not places) as evidence:
         if is_archive_only:
             if evidence is None:
-                raise CommandFailed(f"there is no archive in {data}; see --data and S3_BUCKET")
+                raise no_archive(data)
             for place in places or _named(evidence):
                 _tell(place, await verify_archive(place, evidence), bad)
         else:
-            async with _log(redis, data) as log:
+            async with stored_log_at(redis, data) as log:
                 for place in places or await _all(log, tenant, evidence):
                     _tell(place, await verify_log(log, place, evidence), bad)
     if not places and evidence is not None:
@@ -218,50 +272,6 @@ def _tell(place: Channel, found: Audit, bad: list[str]) -> None:
         bad.append(f"{place.wire} is not intact from seq {found.first_bad_seq}: {found.faults[0]}")
 
 
-def _keys(given: list[str], data: Path) -> list[PublicKey]:
-    """The keys given, or the one of the hub on this data folder; none if there is no such key."""
-    import os
-    from dataclasses import replace
-
-    from hub.config import Settings
-    from hub.storage.choice import audit_key_path
-    from streams.archive.notes import NoteRefused, PublicKey, Signer
-
-    try:
-        if given:
-            return [PublicKey.parse(text) for text in given]
-        path = audit_key_path(replace(Settings.from_env(os.environ), data_dir=str(data)))
-        return [Signer.parse(path.read_text()).public] if path.exists() else []
-    except NoteRefused as error:
-        raise CommandFailed(str(error), EXIT_USAGE if given else 1) from error
-
-
-@asynccontextmanager
-async def _evidence(
-    data: Path, tenant: str, keys: list[PublicKey], known: list[bytes], *, is_full: bool
-) -> AsyncIterator[ArchiveEvidence | None]:
-    from ops.cli.log_access import archive_at
-    from streams.audit.archive_check import read_heads
-    from streams.audit.channel_check import ArchiveEvidence
-
-    async with archive_at(data) as archive:
-        if archive is None:
-            if known:
-                raise CommandFailed(f"there is no archive in {data} to hold against it; see --data and S3_BUCKET")
-            yield None
-            return
-        again = partial(read_heads, archive, tenant, keys, known)
-        yield ArchiveEvidence(archive, await again(is_full=is_full), again)
-
-
-@asynccontextmanager
-async def _log(redis: str, data: Path) -> AsyncIterator[StoredLog]:
-    from ops.cli.log_access import stored_log_at
-
-    async with stored_log_at(redis, data) as log:
-        yield log
-
-
 def _named(evidence: ArchiveEvidence) -> list[Channel]:
     """The channels that the log of heads names."""
     from streams.channel import channel_from_path
@@ -271,7 +281,7 @@ def _named(evidence: ArchiveEvidence) -> list[Channel]:
 
 async def _all(log: StoredLog, tenant: str, evidence: ArchiveEvidence | None) -> list[Channel]:
     """The channels of the directory and of the log of heads."""
-    from ops.cli.listed_channels import listed_channels
+    from streams.records.listed_channels import listed_channels
 
     found = {one.channel async for one in listed_channels(log, tenant, "*")}
     found |= set(_named(evidence)) if evidence else set()

@@ -42,8 +42,8 @@ def channels(
 
 
 async def _list(pattern: str, tenant: str, limit: int, redis: str, data: Path) -> None:
-    from ops.cli.listed_channels import listed_channels
     from ops.cli.log_access import stored_log_at
+    from streams.records.listed_channels import listed_channels
 
     count = 0
     async with stored_log_at(redis, data) as log:

@@ -277,11 +277,11 @@ class PresenceTracker:
             raise
         count = self._log.connect_count
         if self._told_since != count:  # after a reconnect Redis may have lost what was reported
+            self._told_since = count  # a partition that is away raises it again once it is back
             try:
                 await self._follow_all()
             finally:  # a partition that is away holds up no others
                 self._replace_soon()
-            self._told_since = count
 
     async def _renew(self) -> None:
         # After an outage of Redis every lease has ended: reap nobody before the others could renew theirs.

@@ -13,6 +13,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -92,11 +93,11 @@ class Process:
 
 @dataclass(slots=True)
 class NodeChild:
-    """A hub node: its process, the proxy through which clients reach it, and the proxy through which it reaches Redis."""
+    """A hub node: its process, the proxy through which clients reach it, and the proxies through which it reaches Redis."""
 
     process: Process
     front: Proxy
-    to_redis: Proxy
+    to_redis: Sequence[Proxy]
 
     @property
     def url(self) -> str:
@@ -127,10 +128,10 @@ def is_ready(url: str) -> bool:
 
 @dataclass(slots=True)
 class WorkerChild:
-    """A worker, and the proxy through which it reaches Redis."""
+    """A worker, and the proxies through which it reaches Redis."""
 
     process: Process
-    to_redis: Proxy
+    to_redis: Sequence[Proxy]
 
 
 @dataclass(slots=True)
@@ -234,16 +235,27 @@ class Cluster:
     @property
     def redis_proxies(self) -> list[Proxy]:
         """The proxies of nodes and workers to Redis."""
-        return [node.to_redis for node in self.nodes] + [worker.to_redis for worker in self.workers]
+        ways = [node.to_redis for node in self.nodes] + [worker.to_redis for worker in self.workers]
+        return list(dict.fromkeys(proxy for way in ways for proxy in way))
 
     @property
     def links(self) -> list[Proxy]:
         """All proxies: between clients and nodes, and between nodes or workers and Redis."""
         return [node.front for node in self.nodes] + self.redis_proxies
 
-    async def redis_connection(self) -> Resp:
+    @property
+    def redis_children(self) -> list[RedisChild]:
+        """All servers and Sentinels."""
+        return [*self.servers, *self.sentinels]
+
+    async def redis_connection(self, key: str = "") -> Resp:
         """Connect to the server that is currently the master."""
+        del key
         return await Resp.connect(self.redis.port)
+
+    async def redis_connections(self) -> list[Resp]:
+        """Connect to every server that holds keys of its own."""
+        return [await self.redis_connection()]
 
     def why_not(self, fault: str) -> str:
         """The reason why a kind of fault is impossible here; "" if it is possible."""
@@ -273,7 +285,7 @@ class Cluster:
             WallClock(self.folder / "redis-clock"),
             WallClock(self.folder / "node-clock"),
         )
-        await self._start_redis(self.redis_clock.prepare() | self.redis_env)
+        await self.start_redis(self.redis_clock.prepare() | self.redis_env)
         node_env = self.node_clock.prepare()
         for number in range(self.nodes_count):
             await self._add_node(number, node_env)
@@ -283,9 +295,13 @@ class Cluster:
         await self.ready()
 
     async def ready(self) -> None:
-        """Wait until every node is ready and every worker runs."""
-        await self.redis.ready()
+        """Wait until Redis and every node are ready."""
+        await self.redis_ready()
         await asyncio.gather(*(node.ready() for node in self.nodes))
+
+    async def redis_ready(self) -> None:
+        """Wait until Redis answers."""
+        await self.redis.ready()
 
     async def stop(self) -> None:
         """Stop everything, whatever state it is in."""
@@ -297,12 +313,13 @@ class Cluster:
 
     def kill(self) -> None:
         """Kill every process and unmount the small file system, without waiting for anything else."""
-        children: list[Process | RedisChild] = [*self.processes, *self.sentinels, *self.servers]
+        children: list[Process | RedisChild] = [*self.processes, *self.redis_children]
         for child in children:
             child.kill()
         self.disk.unmount()
 
-    async def _start_redis(self, env: dict[str, str]) -> None:
+    async def start_redis(self, env: dict[str, str]) -> None:
+        """Start the servers, and the Sentinels if there are any."""
         place = self.disk.folder if self.disk.mounted else self.folder
         for number in range(2 if self.has_sentinels else 1):
             front = Proxy(f"redis{number}", 0)
@@ -338,16 +355,15 @@ class Cluster:
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             with contextlib.suppress(OSError, TimeoutError, RedisRefused):
-                before = await _offset(self.redis.port)
-                behind = await _offset(self.servers[1 - self.master].port, is_replica=True)
+                before = await offset_of(self.redis.port)
+                behind = await offset_of(self.servers[1 - self.master].port, is_replica=True)
                 if behind is not None and before is not None and behind >= before:
                     return
             await asyncio.sleep(0.05)
         raise TimeoutError("the replica does not follow its master")
 
-    def _env(self, proxy: Proxy) -> dict[str, str]:
+    def _env(self) -> dict[str, str]:
         return {
-            "REDIS_URL": f"redis://127.0.0.1:{proxy.port}/0",
             "HUB_JWT_SECRET": SECRET,
             "HUB_RATE_LIMITS": "off",
             "HUB_RUNS_PER_USER": "0",
@@ -362,24 +378,25 @@ class Cluster:
             "HUB_PARTITIONS": "8",
         }
 
-    async def _proxy_to_redis(self, name: str) -> Proxy:
+    async def way_to_redis(self, name: str) -> tuple[Sequence[Proxy], dict[str, str]]:
+        """The proxies between the process of this name and Redis, and the settings that lead it to them."""
         proxy = Proxy(f"{name}-redis", self.redis.port)
         await proxy.start()
-        return proxy
+        return (proxy,), {"REDIS_URL": f"redis://127.0.0.1:{proxy.port}/0"}
 
     async def _add_node(self, number: int, env: dict[str, str]) -> None:
         name, port = f"n{number}", free_port()
-        to_redis, front = await self._proxy_to_redis(name), Proxy(name, port)
+        (to_redis, place), front = await self.way_to_redis(name), Proxy(name, port)
         await front.start()
         arguments = ["serve", "--host", "127.0.0.1", "--port", str(port)]
-        process = Process(name, arguments, self._env(to_redis) | env, self.tree, self.folder / f"{name}.log")
+        process = Process(name, arguments, self._env() | place | env, self.tree, self.folder / f"{name}.log")
         self.nodes.append(NodeChild(process, front, to_redis))
         process.start()
 
     async def _add_worker(self, number: int) -> None:
         name = f"w{number}"
-        to_redis = await self._proxy_to_redis(name)
-        process = Process(name, ["worker"], self._env(to_redis), self.tree, self.folder / f"{name}.log")
+        to_redis, place = await self.way_to_redis(name)
+        process = Process(name, ["worker"], self._env() | place, self.tree, self.folder / f"{name}.log")
         self.workers.append(WorkerChild(process, to_redis))
         process.start()
 
@@ -387,7 +404,7 @@ class Cluster:
         """Restart processes that ended by themselves, as a process manager would, but not those that a fault keeps down."""
         while True:
             await asyncio.sleep(0.2)
-            children: list[Process | RedisChild] = [*self.processes, *self.servers, *self.sentinels]
+            children: list[Process | RedisChild] = [*self.processes, *self.redis_children]
             for child in children:
                 if not child.is_running and child not in self.held_down:
                     self.deaths += 1
@@ -409,7 +426,7 @@ class Cluster:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-async def _offset(port: int, *, is_replica: bool = False) -> int | None:
+async def offset_of(port: int, *, is_replica: bool = False) -> int | None:
     """The replication offset of a server; None for a replica that follows no master."""
     text = (await ask(port, "INFO", "replication", timeout_s=3)).decode()
     pairs = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)

@@ -62,8 +62,12 @@ class Target(Protocol):
         """Delete the run's files on this machine."""
         ...
 
-    async def redis_connection(self) -> Resp:
-        """Connect to Redis."""
+    async def redis_connection(self, key: str = "") -> Resp:
+        """Connect to Redis, to the server that holds a key."""
+        ...
+
+    async def redis_connections(self) -> list[Resp]:
+        """Connect to every server that holds keys of its own."""
         ...
 
     def why_not(self, fault: str) -> str:
@@ -148,9 +152,14 @@ class Deployment:
         """Delete the run's files on this machine."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    async def redis_connection(self) -> Resp:
+    async def redis_connection(self, key: str = "") -> Resp:
         """Connect to the deployment's Redis."""
+        del key
         return await Resp.at(self._redis_url)
+
+    async def redis_connections(self) -> list[Resp]:
+        """Connect to the deployment's Redis."""
+        return [await self.redis_connection()]
 
     def why_not(self, fault: str) -> str:
         """The reason why a kind of fault is impossible here; "" if it is possible."""
@@ -163,9 +172,9 @@ class Deployment:
         return "" if fault in CLIENT else _NEEDS_PROCESS
 
 
-async def ask_redis(target: Target, *words: str | bytes | int) -> Any:
-    """Run one command on a new connection; see `Resp.call`."""
-    connection = await target.redis_connection()
+async def ask_redis(target: Target, *words: str | bytes | int, key: str = "") -> Any:
+    """Run one command on a new connection to the server that holds a key; see `Resp.call`."""
+    connection = await target.redis_connection(key)
     try:
         return await connection.call(*words)
     finally:
@@ -174,14 +183,23 @@ async def ask_redis(target: Target, *words: str | bytes | int) -> Any:
 
 async def find_key(target: Target, pattern: str) -> str | None:
     """A key that matches this pattern; None if there is none."""
-    connection = await target.redis_connection()
+    connections = await target.redis_connections()
     try:
-        cursor = b"0"
-        while True:
-            cursor, keys = await connection.call("SCAN", cursor, "MATCH", pattern, "COUNT", 10_000)
-            if keys:
-                return str(keys[0].decode())
-            if cursor == b"0":
-                return None
+        for connection in connections:
+            if keys := await keys_of(connection, pattern):
+                return keys[0]
+        return None
     finally:
-        connection.close()
+        for connection in connections:
+            connection.close()
+
+
+async def keys_of(connection: Resp, pattern: str) -> list[str]:
+    """The keys of one server that match this pattern."""
+    found: list[str] = []
+    cursor = b"0"
+    while True:
+        cursor, keys = await connection.call("SCAN", cursor, "MATCH", pattern, "COUNT", 10_000)
+        found += [key.decode() for key in keys]
+        if cursor == b"0":
+            return found

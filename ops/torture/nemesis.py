@@ -16,7 +16,7 @@ from ops.torture.cluster import Cluster, Process, WallClock
 from ops.torture.deployment import Target, ask_redis, find_key
 from ops.torture.history import Recorder, now_ms
 from ops.torture.people import CREW, TALK
-from ops.torture.proxy import Proxy, Way
+from ops.torture.proxy import REPLICATION, Proxy, Way
 from ops.torture.resp import RedisRefused, ask
 from ops.torture.schedule import PlannedFault, Schedule
 from ops.torture.servers import RedisChild
@@ -204,8 +204,8 @@ class Nemesis:
 
     # Redis
 
-    async def _ask(self, *words: str | bytes | int) -> Any:
-        return await ask_redis(self._target, *words)
+    async def _ask(self, *words: str | bytes | int, key: str = "") -> Any:
+        return await ask_redis(self._target, *words, key=key)
 
     async def _surely(self, *words: str | bytes | int) -> None:
         """Send a command that must be executed, because otherwise a fault would not end."""
@@ -285,13 +285,13 @@ class Nemesis:
     async def _deleted(self, fault: PlannedFault) -> str:
         tenant, channel = self._victim(fault)
         key = await self._key(tenant, channel)
-        return f"{channel} of {tenant}: {await self._ask('DEL', key) if key else 0} streams"
+        return f"{channel} of {tenant}: {await self._ask('DEL', key, key=key) if key else 0} streams"
 
     async def _trimmed(self, fault: PlannedFault) -> str:
         tenant, channel = self._victim(fault)
         key = await self._key(tenant, channel)
-        length = int(await self._ask("XLEN", key)) if key else 0
-        count = await self._ask("XTRIM", key, "MAXLEN", int(fault.aim * length)) if key else 0
+        length = int(await self._ask("XLEN", key, key=key)) if key else 0
+        count = await self._ask("XTRIM", key, "MAXLEN", int(fault.aim * length), key=key) if key else 0
         return f"{channel} of {tenant}: {count} events"
 
     async def _key(self, tenant: str, channel: str) -> str | None:
@@ -335,7 +335,8 @@ class ClusterNemesis(Nemesis):
         self._recorder.write("fault", f=name, name="people away", target="all", phase="begin")
         await asyncio.gather(*(client.say("away") for client in self._clients))
         for node in self._cluster.nodes:
-            node.to_redis.cut()
+            for proxy in node.to_redis:
+                proxy.cut()
         await asyncio.sleep(_ABSENCE_S)
         await asyncio.gather(*(client.say("back") for client in self._clients))
         self._recorder.write("fault", f=name, name="people away", phase="end", hit="everybody")
@@ -445,7 +446,7 @@ class ClusterNemesis(Nemesis):
 
     async def _failover_losing(self, fault: PlannedFault) -> str:
         """Cut the replica off from the master for a while, then kill the master."""
-        with self._cluster.fronts[self._cluster.master].silencing_replication():
+        with self._cluster.fronts[self._cluster.master].silencing(REPLICATION):
             await asyncio.sleep(fault.duration_s)
             return await self._promote()
 

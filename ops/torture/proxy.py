@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final, Literal
 
 Way = Literal["up", "down"]
 """The direction of data; up is towards the server."""
+REPLICATION: Final = b"PSYNC"
+"""The text by which a replica's connection to its master is known."""
 _CHUNK_BYTES: Final = 65_536
 _FIRST_BYTES: Final = 4_096
 _LAST_BYTES_S: Final = 5.0
@@ -45,10 +47,9 @@ class Carried:
         for writer in self._writers:
             writer.transport.abort()
 
-    @property
-    def is_replication(self) -> bool:
-        """True if a replica uses this connection to follow its master."""
-        return b"PSYNC" in self.first
+    def is_of(self, marks: Iterable[bytes]) -> bool:
+        """True if its client began with one of these texts, such as the name of a user, or `REPLICATION`."""
+        return any(mark in self.first for mark in marks)
 
 
 class Proxy:
@@ -57,7 +58,7 @@ class Proxy:
     Attributes:
         target: the destination port on `host`.
         swallowed: the directions in which data is silently dropped, as on a broken link.
-        is_replication_swallowed: drop the traffic between a replica and its master.
+        silenced: the texts in a connection's first bytes by which its traffic is dropped in both directions.
         is_held: deliver nothing to the server; its answers still arrive.
         delay_s: the delay of each chunk, in seconds.
         tear_bytes: reset every connection after this many more bytes from the server; None for never.
@@ -70,7 +71,7 @@ class Proxy:
         self.target, self._host = target, host
         self.port = 0
         self.swallowed: frozenset[Way] = frozenset()
-        self.is_replication_swallowed = False
+        self.silenced: frozenset[bytes] = frozenset()
         self.is_held = False
         self.delay_s = 0.0
         self.tear_bytes: int | None = None
@@ -133,13 +134,16 @@ class Proxy:
             self.cut()
 
     @contextlib.contextmanager
-    def silencing_replication(self) -> Iterator[None]:
-        """Drop the traffic between a replica and its master."""
-        self.is_replication_swallowed = True
+    def silencing(self, *marks: bytes) -> Iterator[None]:
+        """Drop the traffic of the connections that began with one of these texts; at the end they are reset."""
+        self.silenced = frozenset(marks)
         try:
             yield
         finally:
-            self.is_replication_swallowed = False
+            self.silenced = frozenset()
+            for carried in list(self._carried):
+                if carried.is_of(marks):
+                    carried.cut()
 
     @contextlib.contextmanager
     def slowed(self, delay_s: float) -> Iterator[None]:
@@ -200,11 +204,7 @@ class Proxy:
                 if self.delay_s:
                     self.hits += 1
                     await asyncio.sleep(self.delay_s)
-                if (
-                    way in self.swallowed
-                    or (way == "up" and self.is_held)
-                    or (self.is_replication_swallowed and carried.is_replication)
-                ):
+                if self._is_behind_a_break(carried, way) or (way == "up" and self.is_held):
                     self.hits += len(data)
                     continue
                 if way == "down" and self.tear_bytes is not None and not carried.is_torn:
@@ -216,12 +216,15 @@ class Proxy:
                 sink.write(data)
                 await sink.drain()
             else:
-                if way not in self.swallowed:
+                if not self._is_behind_a_break(carried, way):
                     await carried.end(sink)
-        if way in self.swallowed:
+        if self._is_behind_a_break(carried, way):
             return  # behind a broken link, one side does not learn that the other has closed
         carried.cut()
         self._carried.discard(carried)
+
+    def _is_behind_a_break(self, carried: Carried, way: Way) -> bool:
+        return way in self.swallowed or (bool(self.silenced) and carried.is_of(self.silenced))
 
     def _tear(self, carried: Carried, data: bytes, sink: asyncio.StreamWriter) -> None:
         """Forward the beginning of a chunk, then reset the connection."""

@@ -12,8 +12,7 @@ RESULTS: Final = Path(__file__).with_name("results")
 PAGE: Final = Path(__file__).parents[1] / "reliability.md"
 Json = dict[str, Any]
 _NOT_TRIED: Final = (
-    "Redis Cluster: there is one server, or one with a replica and three Sentinels.",
-    "Networks that are split between machines: everything runs on one, with a proxy between every two processes.",
+    "Networks that are split between machines: everything runs on one, and proxies between the processes split it.",
     "S3: files go to the local folder.",
     "An archive: there is none yet, so nothing of it is broken.",
     "Flipped bits while people use the hub: `tests/fault/test_flipped_bits.py` flips them between two lives of a Redis.",
@@ -70,6 +69,7 @@ def _runs(runs: list[Json]) -> list[str]:
     rows = [
         (
             run["seed"],
+            "Cluster" if run.get("is_cluster") else "Sentinels" if run["has_sentinels"] else "one server",
             f"{run['server']} ({run['version']})",
             f"{run['seconds']:g}",
             ", ".join(run["groups"]),
@@ -83,7 +83,7 @@ def _runs(runs: list[Json]) -> list[str]:
         for run in runs
     ]
     head = (
-        "seed", "server", "s of faults", "groups", "commands", "acknowledged", "deliveries", "faults", "load", "verdict",
+        "seed", "kept on", "server", "s of faults", "groups", "commands", "acknowledged", "deliveries", "faults", "load", "verdict",
     )  # fmt: skip # the head of a table
     summary = (
         f"{len(runs)} runs, {looked['commands']:,} commands, {looked['acknowledged']:,} acknowledged, "

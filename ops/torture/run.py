@@ -23,6 +23,8 @@ from ops.torture.nemesis import ClusterNemesis, Nemesis
 from ops.torture.people import ASK, CREW, FILES, NOTES, TALK
 from ops.torture.resp import RedisRefused
 from ops.torture.schedule import Schedule, kinds_of, make_schedule
+from ops.torture.shard_nemesis import ShardNemesis
+from ops.torture.sharded import ShardedCluster
 
 USERS: Final = ("ann", "ben", "cem", "dee")
 PRESENCE_MS: Final = 25_000
@@ -65,6 +67,8 @@ class Plan:
     Attributes:
         seconds: time during which there are faults; the rest of the run takes about a minute.
         groups: groups of faults, as in `schedule.GROUPS`.
+        has_sentinels: run with a replica and three Sentinels.
+        is_cluster: run with a Redis Cluster of three primaries and three replicas.
         rate_per_s: operations that each person begins per second.
         expects: what must have been checked for the run to count.
         waits_for_presence: wait at the end until presence must have converged.
@@ -76,6 +80,7 @@ class Plan:
     seconds: float = 60.0
     groups: tuple[str, ...] = ("process", "client", "link", "redis", "clock", "disk")
     has_sentinels: bool = False
+    is_cluster: bool = False
     rate_per_s: float = 12.0
     durability: str = "fsync"
     people: int = len(USERS)
@@ -140,6 +145,7 @@ class Report:
             "load": self.load,
             "groups": list(plan.groups),
             "has_sentinels": plan.has_sentinels,
+            "is_cluster": plan.is_cluster,
             "durability": plan.durability,
             "is_whole": self.is_whole,
             "error": self.error,
@@ -212,10 +218,7 @@ class Torture:
         for (tenant, mark), count in zip(self._target.tenants.items(), (2, 1), strict=True):
             for number in range(count):
                 self._clients.append(self._client(f"{tenant}{number}", tenant, mark, number))
-        if isinstance(self._target, Cluster):
-            nemesis: Nemesis = ClusterNemesis(self._target, self._clients, self._recorder, self._tell)
-        else:
-            nemesis = Nemesis(self._target, self._clients, self._recorder, self._tell)
+        nemesis = self._nemesis(self._recorder)
         schedule = self._schedule(nemesis)
         if not self._target.agent:
             self._recorder.write("skipped", name="questions to agents", why="no agent is named")
@@ -236,6 +239,13 @@ class Torture:
         self._judge_history()
         await self._judge()
 
+    def _nemesis(self, recorder: Recorder) -> Nemesis:
+        if isinstance(self._target, ShardedCluster):
+            return ShardNemesis(self._target, self._clients, recorder, self._tell, list(self._places()))
+        if isinstance(self._target, Cluster):
+            return ClusterNemesis(self._target, self._clients, recorder, self._tell)
+        return Nemesis(self._target, self._clients, recorder, self._tell)
+
     def _client(self, name: str, tenant: str, mark: str, number: int) -> ClientProcess:
         users = [user if number == 0 else f"{user}{number}" for user in USERS[: self._plan.people]]
         return ClientProcess(
@@ -255,7 +265,7 @@ class Torture:
         )
 
     def _schedule(self, nemesis: Nemesis) -> Schedule:
-        kinds = kinds_of(self._plan.groups, has_sentinels=self._plan.has_sentinels)
+        kinds = kinds_of(self._plan.groups, has_sentinels=self._plan.has_sentinels, is_cluster=self._plan.is_cluster)
         possible = nemesis.possible(list(kinds))
         return make_schedule(self._plan.seed, self._plan.seconds, {name: kinds[name] for name in possible})
 
@@ -322,7 +332,7 @@ class Torture:
         if key is None:
             return
         self._keys[(tenant, channel)] = key
-        connection = await self._target.redis_connection()
+        connection = await self._target.redis_connection(key)
         try:
             after = "-"
             while page := await connection.call("XRANGE", key, after, "+", "COUNT", _PAGE, timeout_s=30):
@@ -431,4 +441,6 @@ def _flat(error: BaseException) -> str:
 
 def cluster_of(plan: Plan, binary: Path, folder: Path, tree: Path | None = None) -> Cluster:
     """The cluster for a plan; `tree` is the folder whose modules nodes and workers run, by default this checkout."""
+    if plan.is_cluster:
+        return ShardedCluster(folder, binary, tree or LIBRARY, durability=plan.durability)
     return Cluster(folder, binary, tree or LIBRARY, has_sentinels=plan.has_sentinels, durability=plan.durability)

@@ -42,6 +42,16 @@ REDIS: Final = {
 }
 LOSS: Final = {"all flushed": (0.0, 0.0), "channel deleted": (0.0, 0.0), "channel trimmed": (0.0, 0.0)}
 FAILOVER: Final = {"failover": (0.0, 0.0), "failover that loses": (0.5, 1.5)}
+SHARDS: Final = {
+    "shard failover": (0.0, 0.0),
+    "shard failover that loses": (0.5, 1.5),
+    "shard stopped": (3.0, 5.0),
+    "shard split off": (3.0, 6.0),
+    "shard flushed": (0.0, 0.0),
+    "slot moved": (0.0, 0.0),
+    "replica killed": (0.2, 1.5),
+}
+"""Faults of one of the primaries of a Redis Cluster, with its replica."""
 CLOCK: Final = {"redis clock moved": (1.0, 3.0), "node clock moved": (1.0, 3.0)}
 DISK: Final = {"disk full": (0.5, 1.5)}
 STOPS: Final = {"worker stopped for long": (4.5, 7.0)}
@@ -57,15 +67,16 @@ GROUPS: Final = {
     "redis": REDIS,
     "loss": LOSS,
     "failover": FAILOVER,
+    "shards": SHARDS,
     "clock": CLOCK,
     "disk": DISK,
     "stops": STOPS,
     "trims": TRIMS,
     "jitter": JITTER,
 }
-ALONE: Final = frozenset({*PROCESS, *REDIS, *LOSS, *FAILOVER, *CLOCK, *DISK, *STOPS})
+ALONE: Final = frozenset({*PROCESS, *REDIS, *LOSS, *FAILOVER, *SHARDS, *CLOCK, *DISK, *STOPS})
 """Kinds of fault that occur one at a time; faults of links and clients run concurrently with them."""
-NOT_WITH_SENTINELS: Final = frozenset(
+NOT_WITH_REPLICAS: Final = frozenset(
     {
         "redis killed",
         "redis stopped",
@@ -77,9 +88,17 @@ NOT_WITH_SENTINELS: Final = frozenset(
         "redis clock moved",
     }
 )
-"""Kinds of fault for which Sentinels would consider the master dead and start failovers that are not part of the schedule."""
+"""Kinds of fault for which Sentinels or a Cluster would consider the master dead and start failovers that are not part of the
+schedule.
+"""
 _PAUSE_S: Final = (0.2, 1.2)
-_EXPECTED_S: Final = {"rolling restart": 6.0, "failover": 5.0, "failover that loses": 6.0, "redis loading": 2.0}
+_EXPECTED_S: Final = {
+    "rolling restart": 6.0,
+    "failover": 5.0,
+    "failover that loses": 6.0,
+    "redis loading": 2.0,
+    **dict.fromkeys(SHARDS, 5.0),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,16 +131,23 @@ class Schedule:
         return sorted({planned.name for planned in (*self.alone, *self.beside)})
 
 
-def kinds_of(groups: Iterable[str], *, has_sentinels: bool) -> dict[str, tuple[float, float]]:
-    """The shortest and longest duration of each kind in these groups.
+def kinds_of(groups: Iterable[str], *, has_sentinels: bool, is_cluster: bool = False) -> dict[str, tuple[float, float]]:
+    """The shortest and longest duration of each kind in these groups that is possible with such servers.
 
     Raises:
         KeyError: there is no such group.
     """
     found = {name: times for group in groups for name, times in GROUPS[group].items()}
-    if has_sentinels:
-        return {name: times for name, times in found.items() if name not in NOT_WITH_SENTINELS}
-    return {name: times for name, times in found.items() if name not in FAILOVER}
+    impossible: set[str] = set()
+    if not has_sentinels:
+        impossible |= FAILOVER.keys()
+    if not is_cluster:
+        impossible |= SHARDS.keys()
+    else:
+        impossible.add("all flushed")
+    if has_sentinels or is_cluster:
+        impossible |= NOT_WITH_REPLICAS
+    return {name: times for name, times in found.items() if name not in impossible}
 
 
 def make_schedule(seed: int, seconds: float, kinds: dict[str, tuple[float, float]]) -> Schedule:

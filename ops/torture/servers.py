@@ -76,17 +76,17 @@ def build_shim(folder: Path) -> Path | None:
     return built if made.returncode == 0 else None
 
 
-def free_port() -> int:
+def free_port(ports: range = range(10_000, 30_000)) -> int:
     """Find a free port below the ephemeral range, so that no connection takes it. The caller must use it at once."""
     for _ in range(200):
-        port = random.SystemRandom().randrange(10_000, 30_000)
+        port = random.SystemRandom().choice(ports)
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
             return port
-    raise OSError("no free port between 10,000 and 30,000")
+    raise OSError(f"no free port among {ports}")
 
 
 class RedisChild:
@@ -96,12 +96,19 @@ class RedisChild:
         folder: its data folder.
         settings: lines of its configuration, added to `BASE_SETTINGS` (except for a Sentinel).
         env: its environment, such as the shim's.
+        port: the port it listens on; by default any that is free.
     """
 
     def __init__(
-        self, binary: Path, folder: Path, *settings: str, env: dict[str, str] | None = None, is_sentinel: bool = False
+        self,
+        binary: Path,
+        folder: Path,
+        *settings: str,
+        env: dict[str, str] | None = None,
+        is_sentinel: bool = False,
+        port: int = 0,
     ) -> None:
-        self.port = free_port()
+        self.port = port or free_port()
         self.folder = folder
         self._binary, self._settings, self._env, self._is_sentinel = binary, settings, env or {}, is_sentinel
         self._child: subprocess.Popen[bytes] | None = None

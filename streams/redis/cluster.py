@@ -356,8 +356,20 @@ class ClusterServers:
                 self._limits,
                 self._loops,
                 self._wanted.set,
+                self._recheck,
             )
         self._in_use.add(url)
+
+    def _recheck(self, server: Server) -> None:
+        """Let the positions in a server's partitions be checked once it is back.
+
+        A tail may have been back before it; what its followers then asked of the log was refused.
+        """
+        if self._servers is None:
+            return
+        for number, tail in enumerate(self.tails):
+            if tail.is_available and self._servers.by_partition[number] is server:
+                tail.tail.break_all()
 
     def _url_of(self, slot: int) -> str:
         url = self._map.url_of(slot)

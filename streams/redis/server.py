@@ -52,6 +52,7 @@ class Server:
         limits: the sizes of what is kept.
         loops: runs the background loops.
         on_elsewhere: called when the server does not hold a partition's keys, or is unreachable.
+        on_back: called with the server after each connect.
 
     Attributes:
         calls: calls over one pipelined connection, so that a thousand resumes share round trips.
@@ -71,10 +72,12 @@ class Server:
         limits: Limits,
         loops: Loops,
         on_elsewhere: Callable[[], None] = lambda: None,
+        on_back: Callable[[Server], None] = lambda _: None,
     ) -> None:
         self.where = where
         self.appender = Appender(keys, policy, new_epoch, reader, life_of, limits, on_elsewhere)
         self.calls = Calls(self.query_wire, on_elsewhere=on_elsewhere)
+        self._on_back = on_back
         self._keys = keys
         self._policy = policy
         self._facts: ServerFacts | None = None
@@ -97,6 +100,7 @@ class Server:
         limits: Limits,
         loops: Loops,
         on_elsewhere: Callable[[], None],
+        on_back: Callable[[Server], None],
     ) -> Server:
         """Connect to one primary of a Cluster, and check it.
 
@@ -110,7 +114,7 @@ class Server:
         async def here() -> str:
             return url
 
-        server = cls(without_password(url), here, keys, policy, reader, life_of, limits, loops, on_elsewhere)
+        server = cls(without_password(url), here, keys, policy, reader, life_of, limits, loops, on_elsewhere, on_back)
         await server.start()
         return server
 
@@ -196,6 +200,7 @@ class Server:
         await self._attach_tail(wires[2:])
         self.appender.attach(append)
         self.connect_count += 1
+        self._on_back(self)
 
     def _detach(self) -> None:
         self._query = None

@@ -282,9 +282,13 @@ class Tail:
         """Continue over new connections. Bell entries added in between are not read: every watched channel is checked instead."""
         await self._bells.place(bell_wire)
         self._read_wire, self._is_reading, self._reading_back = read_wire, False, {}
+        self.break_all()
+        self._bells.listen()
+
+    def break_all(self) -> None:
+        """Let every position be checked, because what was asked of the log meanwhile may have failed."""
         for watched in list(self._by_path.values()):
             self._break(watched)
-        self._bells.listen()
 
     def detach(self) -> None:
         """Stop using the connections, which are lost. Positions are kept."""

@@ -309,3 +309,24 @@ async def test_a_killed_primary_stops_its_partitions_until_its_replica_is_promot
     assert whole == list(range(1, len(whole) + 1))
     missing = {one.id for one in loads[0].stored} - kept
     assert gaps or (not missing and read.keys() == kept)
+
+
+async def test_followers_check_their_positions_whenever_their_server_is_back(
+    cluster: RedisCluster, log: Log, tenant: str
+) -> None:
+    """Also if the partition's own connections were there before: what they asked of the log meanwhile was refused."""
+    (member, channel), (_, other), _ = one_on_each(log, cluster, tenant).items()
+    seen, quiet = TailRecorder(log, channel), TailRecorder(log, other)
+    await seen.watch()
+    await quiet.watch()
+
+    with member.client() as redis:
+        for one in redis.client_list():
+            if one["name"] == "hub-query":
+                redis.client_kill_filter(_id=one["id"])
+    await seen.until(breaks=1)
+
+    assert log.reaches(channel)
+    assert quiet.break_count == 0
+    seen.unwatch()
+    quiet.unwatch()

@@ -52,6 +52,10 @@ def torture(
         str, typer.Option(help=f"Groups of faults, separated by commas: {', '.join(GROUPS)}; or all.")
     ] = DEFAULT_GROUPS,
     sentinels: Annotated[bool, typer.Option(help="Run with a replica, three Sentinels and real failovers.")] = False,
+    cluster: Annotated[
+        bool,
+        typer.Option(help="Run with a Redis Cluster of three primaries and three replicas; adds the faults `shards`."),
+    ] = False,
     durability: Annotated[str, typer.Option(help="The value of HUB_DURABILITY for nodes and workers.")] = "fsync",
     rate: Annotated[
         float, typer.Option(help="Number of operations that each simulated person begins per second.", min=0.1)
@@ -105,6 +109,10 @@ def torture(
     groups = tuple(GROUPS) if faults == "all" else tuple(faults.split(","))
     if unknown := set(groups) - GROUPS.keys():
         raise CommandFailed(f"no such faults: {', '.join(sorted(unknown))}; there are {', '.join(GROUPS)}", EXIT_USAGE)
+    if sentinels and cluster:
+        raise CommandFailed("--sentinels and --cluster exclude each other", EXIT_USAGE)
+    if cluster and faults == DEFAULT_GROUPS:
+        groups = ("process", "client", "link", "redis", "shards")
     folder = keep or Path(tempfile.gettempdir()) / f"hub-torture-{os.getpid()}"
     if url:
         plan = Plan(
@@ -125,7 +133,16 @@ def torture(
     elif power:
         _cut_power(power, binary, report)
     else:
-        plan = Plan(chosen, name, seconds, groups, has_sentinels=sentinels, durability=durability, rate_per_s=rate)
+        plan = Plan(
+            chosen,
+            name,
+            seconds,
+            groups,
+            has_sentinels=sentinels,
+            is_cluster=cluster,
+            durability=durability,
+            rate_per_s=rate,
+        )
         _carry_out(plan, cluster_of(plan, binary, folder), keep, report)
 
 

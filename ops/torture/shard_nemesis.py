@@ -54,7 +54,7 @@ class ShardNemesis(ClusterNemesis):
 
     async def _losses(self, fault: PlannedFault) -> dict[str, Any] | None:
         if fault.name in SHARDS or fault.name in {"scripts flushed", "clients killed", "configuration changed"}:
-            self._shards.focus = int(fault.aim * PRIMARIES)
+            self._shards.aim_at(int(fault.aim * PRIMARIES))
         match fault.name:
             case "shard failover that loses" | "shard stopped" | "shard split off":
                 await self._shards.caught_up(*await self._shards.led(self._shards.focus))

@@ -176,6 +176,10 @@ class ShardedCluster(Cluster):
         except _ERRORS as error:
             return repr(error)
 
+    def aim_at(self, shard: int) -> None:
+        """Let the faults of one server hit the primary of this shard from now on."""
+        self.focus = shard
+
     def shard(self, number: int) -> tuple[Member, Member]:
         """The two servers of a shard."""
         return self.members[number], self.members[number + PRIMARIES]

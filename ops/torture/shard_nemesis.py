@@ -16,7 +16,7 @@ from ops.torture.people import CREW, TALK
 from ops.torture.proxy import REPLICATION
 from ops.torture.resp import RedisRefused, Resp
 from ops.torture.schedule import SHARDS, PlannedFault
-from ops.torture.sharded import PRIMARIES, SETTLE_TIMEOUT_S, Member, ShardedCluster, slot_of
+from ops.torture.sharded import PRIMARIES, SETTLE_TIMEOUT_S, ShardServer, ShardedCluster, slot_of
 
 _ERRORS: Final = (OSError, TimeoutError, RedisRefused)
 _BUS: Final = b"RCmb"
@@ -92,7 +92,7 @@ class ShardNemesis(ClusterNemesis):
             await asyncio.sleep(fault.duration_s)
             return await self._promoted(primary, replica)
 
-    async def _promoted(self, primary: Member, replica: Member) -> str:
+    async def _promoted(self, primary: ShardServer, replica: ShardServer) -> str:
         """Kill a primary, wait for its replica to be promoted, and start it again as the replica of that one."""
         self._shards.held_down.add(primary.child)
         primary.child.kill()
@@ -105,7 +105,7 @@ class ShardNemesis(ClusterNemesis):
         await self._shards.redis_ready()
         return f"{primary.front.name} to {replica.front.name}"
 
-    async def _takes_over(self, replica: Member, primary: Member) -> None:
+    async def _takes_over(self, replica: ShardServer, primary: ShardServer) -> None:
         deadline = time.monotonic() + SETTLE_TIMEOUT_S
         others = [one for one in self._shards.members if one not in self._shards.shard(self._shards.focus)]
         while not await self._is_seen_as_primary(replica, others):
@@ -113,7 +113,7 @@ class ShardNemesis(ClusterNemesis):
                 raise TimeoutError(f"{replica.front.name} was not promoted in place of {primary.front.name}")
             await asyncio.sleep(0.05)
 
-    async def _is_seen_as_primary(self, replica: Member, others: list[Member]) -> bool:
+    async def _is_seen_as_primary(self, replica: ShardServer, others: list[ShardServer]) -> bool:
         for member in others:
             with contextlib.suppress(*_ERRORS):
                 rows = await member.call("CLUSTER", "SLOTS")
@@ -179,7 +179,7 @@ class ShardNemesis(ClusterNemesis):
         await self._shards.redis_ready()
         return f"slot {slot}: {source.front.name} to {target.front.name}"
 
-    async def _move(self, slot: int, source: Member, target: Member) -> None:
+    async def _move(self, slot: int, source: ShardServer, target: ShardServer) -> None:
         """Move a slot at once where the server can (Valkey 9), otherwise key by key, as redis-cli does."""
         try:
             await source.call("CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", slot, slot, "NODE", target.name)

@@ -28,7 +28,7 @@ _ERRORS: Final = (OSError, TimeoutError, RedisRefused)
 
 
 @dataclass(slots=True, eq=False)
-class Member:
+class ShardServer:
     """A server of the Redis Cluster.
 
     Args:
@@ -66,7 +66,7 @@ class ShardedCluster(Cluster):
         focus: the shard whose primary is hit by faults of one server.
     """
 
-    members: list[Member] = field(default_factory=list)
+    members: list[ShardServer] = field(default_factory=list)
     jobs: list[RedisChild] = field(default_factory=list)
     focus: int = 0
 
@@ -131,9 +131,9 @@ class ShardedCluster(Cluster):
         bus.point_at(port + 10_000)
         self.servers.append(child)
         self.fronts.append(front)
-        self.members.append(Member(number, secrets.token_hex(20), child, front, bus))
+        self.members.append(ShardServer(number, secrets.token_hex(20), child, front, bus))
 
-    def _write_map(self, own: Member) -> None:
+    def _write_map(self, own: ShardServer) -> None:
         lines = []
         for one in self.members:
             shard = one.number % PRIMARIES
@@ -161,7 +161,7 @@ class ShardedCluster(Cluster):
                 raise TimeoutError(f"the Redis Cluster does not become whole: {told}")
             await asyncio.sleep(0.05)
 
-    async def _is_settled(self, member: Member) -> bool:
+    async def _is_settled(self, member: ShardServer) -> bool:
         try:
             info = (await member.call("CLUSTER", "INFO")).decode()
             if "cluster_state:ok" not in info or f"cluster_slots_ok:{SLOTS}" not in info:
@@ -170,7 +170,7 @@ class ShardedCluster(Cluster):
         except _ERRORS:
             return False
 
-    async def _told(self, member: Member) -> str:
+    async def _told(self, member: ShardServer) -> str:
         try:
             return f"{(await member.call('CLUSTER', 'NODES')).decode()} {await member.call('ROLE')}"
         except _ERRORS as error:
@@ -180,11 +180,11 @@ class ShardedCluster(Cluster):
         """Let the faults of one server hit the primary of this shard from now on."""
         self.focus = shard
 
-    def shard(self, number: int) -> tuple[Member, Member]:
+    def shard(self, number: int) -> tuple[ShardServer, ShardServer]:
         """The two servers of a shard."""
         return self.members[number], self.members[number + PRIMARIES]
 
-    async def led(self, number: int) -> tuple[Member, Member]:
+    async def led(self, number: int) -> tuple[ShardServer, ShardServer]:
         """The primary and the replica of a shard, as they are now.
 
         Raises:
@@ -201,7 +201,7 @@ class ShardedCluster(Cluster):
             await asyncio.sleep(0.05)
         raise TimeoutError(f"shard {number} has no primary with a replica")
 
-    async def caught_up(self, primary: Member, replica: Member) -> None:
+    async def caught_up(self, primary: ShardServer, replica: ShardServer) -> None:
         """Wait until the replica has all earlier writes.
 
         Raises:
@@ -217,7 +217,7 @@ class ShardedCluster(Cluster):
             await asyncio.sleep(0.05)
         raise TimeoutError(f"{replica.front.name} does not follow {primary.front.name}")
 
-    async def keeper(self, slot: int, *, unlike: Member | None = None) -> Member | None:
+    async def keeper(self, slot: int, *, unlike: ShardServer | None = None) -> ShardServer | None:
         """The server that serves a slot, as any living primary but `unlike` says."""
         for member in self.members:
             if member is unlike or await member.role() != b"master":

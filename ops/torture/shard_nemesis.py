@@ -16,7 +16,7 @@ from ops.torture.people import CREW, TALK
 from ops.torture.proxy import REPLICATION
 from ops.torture.resp import RedisRefused, Resp
 from ops.torture.schedule import SHARDS, PlannedFault
-from ops.torture.sharded import PRIMARIES, SETTLE_TIMEOUT_S, ShardServer, ShardedCluster, slot_of
+from ops.torture.sharded import PRIMARIES, SETTLE_TIMEOUT_S, ShardedCluster, ShardServer, slot_of
 
 _ERRORS: Final = (OSError, TimeoutError, RedisRefused)
 _BUS: Final = b"RCmb"

@@ -126,6 +126,7 @@ async def _once(plan: BenchPlan, scenario: Scenario, peer: Peer, number: int, te
                 workers=scenario.workers,
                 is_pinned=scenario.is_pinned,
                 is_persistent=plan.is_persistent,
+                has_limits=scenario.has_limits,
             ) as servers,
             loaded(servers, scenario.users(plan.sizes), progress) as ready,
         ):

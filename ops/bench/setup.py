@@ -139,7 +139,14 @@ def write_tokens(path: Path, secret: str, tenant: str, count: int) -> None:
 
 @contextlib.asynccontextmanager
 async def started(
-    peer: Peer, tools: Path, *, nodes: int = 1, workers: int = 1, is_pinned: bool = True, is_persistent: bool = True
+    peer: Peer,
+    tools: Path,
+    *,
+    nodes: int = 1,
+    workers: int = 1,
+    is_pinned: bool = True,
+    is_persistent: bool = True,
+    has_limits: bool = False,
 ) -> AsyncIterator[BenchServers]:
     """Start a Redis and the nodes, and stop them in any case.
 
@@ -153,7 +160,7 @@ async def started(
         redis.start()
         pin(redis.pid, cores.others)
         (folder / "node").mkdir()
-        place = Place(tools, folder / "node", redis.url, secret, len(cores.servers), workers)
+        place = Place(tools, folder / "node", redis.url, secret, len(cores.servers), workers, has_limits)
         made = [peer.node(place) for _ in range(nodes)]
         for node in made:
             running.callback(node.kill)

@@ -33,7 +33,11 @@ TINY = Sizes(
     answers=2,
 )
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
-SHARING = [one.name for one in SCENARIOS.values() if one.nodes == one.workers == 1 and one.name != "fanout_5000"]
+SHARING = [
+    one.name
+    for one in SCENARIOS.values()
+    if one.nodes == one.workers == 1 and one.name != "fanout_5000" and not one.has_limits
+]
 """Scenarios that can use the nodes that all tests here share; fanout_5000 is fanout_1000 with more clients."""
 
 
@@ -76,7 +80,11 @@ async def test_a_scenario_finds_nothing_wrong(name: str, servers: BenchServers) 
 
 
 @pytest.mark.parametrize(
-    "name", ["cold_replay", *(pytest.param(name, marks=pytest.mark.long) for name in ("storm", "jitter", "workers_2"))]
+    "name",
+    [
+        "cold_replay",
+        *(pytest.param(name, marks=pytest.mark.long) for name in ("storm", "jitter", "workers_2", "flood")),
+    ],
 )
 async def test_a_scenario_with_processes_of_its_own_finds_nothing_wrong(name: str, tmp_path: Path) -> None:
     notes = Notes()

@@ -31,8 +31,10 @@ class ThisHub(Peer):
         """Does nothing, because the hub is already installed."""
 
     def node(self, place: Place) -> BenchNode:
-        """A node of `hub serve` with default settings, except for rate limits and the maximum number of sockets."""
+        """A node of `hub serve` with default settings, except for the maximum number of sockets and, unless wanted, rate limits."""
         environment = {"HUB_DATA": str(place.folder), "WEBSOCKET_MAX_CONNECTIONS": "100000"}
+        if place.has_limits:
+            environment["HUB_RATE_LIMITS"] = ""
         return NodeProcess(place.redis_url, place.secret, workers=place.workers, **environment)
 
     def channel(self, name: str) -> str:

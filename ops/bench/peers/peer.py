@@ -102,6 +102,7 @@ class Place(NamedTuple):
         secret: signs the HS256 tokens of clients.
         cores: cores that each node may use.
         workers: processes of one node that share its port.
+        has_limits: the default rate limits are on.
     """
 
     tools: Path
@@ -110,6 +111,7 @@ class Place(NamedTuple):
     secret: str
     cores: int
     workers: int
+    has_limits: bool = False
 
 
 class Peer(ABC):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fnmatch import fnmatch
 from typing import Final
 
-from ops.bench.scenarios import connections, killed_node, ours_alone, resume, traffic
+from ops.bench.scenarios import connections, flood, killed_node, ours_alone, replay, resume, traffic
 from ops.bench.scenarios.scenario import Scenario
 
 SCENARIOS: Final[dict[str, Scenario]] = {
@@ -23,7 +23,8 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         connections.MEMORY,
         connections.CHANNELS,
         *traffic.WORKERS,
-        ours_alone.COLD_REPLAY,
+        flood.FLOOD,
+        replay.COLD_REPLAY,
         ours_alone.UPLOADS,
         ours_alone.ANSWERS,
     )

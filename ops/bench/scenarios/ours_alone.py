@@ -1,4 +1,4 @@
-"""Scenarios of this hub alone: a long replay from a cold node, files over the socket, streamed answers."""
+"""Scenarios of this hub alone: files over the socket, and streamed answers."""
 
 from __future__ import annotations
 
@@ -8,35 +8,15 @@ from typing import Final
 
 from hub.auth.signing import sign
 from ops.bench.answers import TENANT, Load, answer_all, answering
-from ops.bench.scenarios.scenario import Figure, Measured, Scenario, faults_of
+from ops.bench.scenarios.scenario import Figure, Measured, Scenario
 from ops.bench.setup import Setup
 from ops.bench.sizes import Sizes
 from ops.bench.uploads import CHUNK, upload
 
-_WRITERS: Final = 10
 _WORDS: Final = 50
 _PACE_MS: Final = 50
 _RAMP_S: Final = 2.0
 _GRANTS: Final = {"*": ["*"]}
-
-
-async def _cold_replay(setup: Setup, sizes: Sizes) -> Measured:
-    """Replays from a node that has not followed the channel, so that every event comes from Redis."""
-    each = max(1, sizes.replay // _WRITERS)
-    await setup.open("reader", 1, "all/0")
-    await setup.open("writers", _WRITERS, "all/0")
-    await setup.ask("cut", group="reader")
-    await setup.ask("send", group="writers", count=each, window=64, seconds=300)
-    await setup.ask("quiet")
-    async with setup.measured() as spent:
-        answer = await setup.ask("reopen", group="reader", ports=setup.ports(1), seconds=120)
-    reader = (await setup.ask("quiet")).groups["reader"]
-    figures = {
-        "events_per_s": reader.deliveries / answer.seconds,
-        "node_cpu_us": spent.cpu_us("nodes", reader.deliveries),
-        "redis_cpu_us": spent.cpu_us("redis", reader.deliveries),
-    }
-    return Measured(figures, spent, {}, faults_of(reader))
 
 
 async def _uploads(setup: Setup, sizes: Sizes) -> Measured:
@@ -72,19 +52,6 @@ async def _answers(setup: Setup, sizes: Sizes) -> Measured:
     return Measured(figures, spent)
 
 
-COLD_REPLAY: Final = Scenario(
-    "cold_replay",
-    "One client comes back to a channel in which it has missed everything, on a node that has never followed it.",
-    (
-        Figure("events_per_s", "events a second", is_more_better=True),
-        Figure("node_cpu_us", "node CPU each, µs"),
-        Figure("redis_cpu_us", "Redis CPU each, µs"),
-    ),
-    _cold_replay,
-    lambda _: _WRITERS + 1,
-    nodes=2,
-    is_ours=True,
-)
 UPLOADS: Final = Scenario(
     "uploads",
     "One file in binary chunks over the socket, four of them under way, into the local store.",

@@ -53,6 +53,7 @@ class Scenario:
         users: clients that exist at one time, so that each can have a token of its own.
         needs_resume: only for servers whose clients can come back to their place.
         is_ours: measured of this hub alone.
+        has_limits: the default rate limits are on.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Scenario:
     is_pinned: bool = True
     needs_resume: bool = False
     is_ours: bool = False
+    has_limits: bool = False
 
 
 def faults_of(seen: Seen, *, may_be_lost: bool = False, all_are_served: bool = True) -> list[str]:

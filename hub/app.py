@@ -21,7 +21,7 @@ from hub.auth.verifier import Verifier, open_verifier
 from hub.config import Settings
 from hub.extensions import Extensions, load_extensions
 from hub.http import api as http
-from hub.http import channel_list, connections, inspection, local_store, rollout, service, sse
+from hub.http import channel_list, connections, inspection, local_store, proofs, rollout, service, sse
 from hub.http.middleware import REFUSAL, AdminPort, DefaultHeaders, HostCheck, PathPrefix, RequestTimes, admin_only
 from hub.http.problems import install_problems
 from hub.http.service import Documents
@@ -38,6 +38,7 @@ from hub.storage.choice import open_store, reading_archive
 from hub.uploads.limits import limits_of
 from hub.uploads.requests import UploadRequests
 from hub.websocket.asgi import serve_websocket
+from streams.archive.objects import ArchiveObjects
 from streams.errors import LogUnavailable
 from streams.loops import until_reachable
 from streams.records.agents import AgentDirectory
@@ -95,7 +96,7 @@ async def open_hub(
     limits = DEFAULT_LIMITS
     if settings.rate_limits is None:  # nothing else bounds the ids of a window: leave room for a load test
         limits = replace(limits, idempotency_entries=limits.idempotency_entries * UNLIMITED_TIMES)
-    async with reading_archive(settings) as (_, cold):
+    async with reading_archive(settings) as (archive, cold):
         log = await Log.open(
             settings.redis_url, partitions=settings.partitions, durability=settings.durability, limits=limits, cold=cold
         )
@@ -110,7 +111,7 @@ async def open_hub(
             uploads = make_uploads(settings, log, edge.quotas)
             verifier = verifier_of(settings, edge)
             try:
-                hub = Hub(settings, log, make_parts(settings, log, edge, verifier, uploads, extensions))
+                hub = Hub(settings, log, make_parts(settings, log, edge, verifier, uploads, extensions, archive))
                 edge.store.listen(hub.revoked, hub.sessions.claimed_elsewhere)
                 await edge.store.start()
                 await hub.start()
@@ -132,7 +133,13 @@ def make_uploads(settings: Settings, log: Log, quotas: Quotas) -> UploadRequests
 
 
 def make_parts(
-    settings: Settings, log: Log, edge: Edge, verifier: Verifier, uploads: UploadRequests, extensions: Extensions
+    settings: Settings,
+    log: Log,
+    edge: Edge,
+    verifier: Verifier,
+    uploads: UploadRequests,
+    extensions: Extensions,
+    archive: ArchiveObjects | None,
 ) -> NodeParts:
     """Builds the parts that make up a node's hub."""
     origins = origin_policy(settings.allowed_origins, settings.websocket_url)
@@ -147,6 +154,7 @@ def make_parts(
         flags=FeatureFlags(edge.node, extensions.rollout_provider),
         own_events=extensions.events,
         tracing=open_tracing(settings.traced_share),
+        archive=archive,
     )
 
 
@@ -297,6 +305,7 @@ def create_app(
     app.include_router(sse.router)
     app.include_router(connections.router)
     app.include_router(inspection.router)
+    app.include_router(proofs.router)
     app.include_router(rollout.router)
     app.include_router(service.router)
     app.include_router(local_store.router)

@@ -102,6 +102,7 @@ class Draft:
         guards: conditions and effects, all checked before anything is written.
         is_wanted: at least one handler processes this event, so a work entry is written with it.
         traceparent: the trace that the event belongs to, stored in its `meta`.
+        wants_leaf: the result has the hash of the stored bytes.
     """
 
     channel: Channel
@@ -117,6 +118,7 @@ class Draft:
     open_text: OpenText | None = None
     is_wanted: bool = False
     traceparent: str | None = None
+    wants_leaf: bool = False
 
 
 class Appended(NamedTuple):
@@ -125,6 +127,10 @@ class Appended(NamedTuple):
     `results` holds the new values of the fields that the guards increment. A duplicate returns the first result again,
     `results` included. Entries of the live lane have an ID of that lane and seq 0. `is_first` is true if this was the channel's
     first event.
+
+    Attributes:
+        leaf: the event's leaf in the channel's Merkle tree, in hexadecimal, where the draft wants it; "" for a duplicate, whose
+            bytes this process has not seen.
     """
 
     id: str
@@ -133,6 +139,7 @@ class Appended(NamedTuple):
     durability: Durability
     results: tuple[int, ...] = ()
     is_first: bool = False
+    leaf: str = ""
 
 
 DAMAGED: Final = b"damaged"

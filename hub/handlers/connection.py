@@ -11,7 +11,7 @@ from hub.auth.tokens import Principal
 from hub.errors import ErrorDetail, HubError, RetryAdvice
 from hub.handlers.channels import request_of
 from hub.ports import ClientConnection, NodePort, Upgrade
-from hub.protocol.commands import Caller, Command, Nothing, Outcome, Reply
+from hub.protocol.commands import LEAF, Caller, Command, Nothing, Outcome, Reply
 from hub.protocol.replies import unsubscribed
 from hub.protocol.session import SessionState
 from hub.protocol.subscription import RefusedChannel, SubscribeRequest
@@ -23,7 +23,7 @@ from streams.json_bytes import to_json
 from streams.times import rfc3339
 
 VERSION: Final = 1
-CAPABILITIES: Final = frozenset({"batch", "reasoning", "binary_chunks", "live_state"})
+CAPABILITIES: Final = frozenset({"batch", "reasoning", "binary_chunks", "live_state", LEAF})
 """The optional capabilities that this hub knows; others that a client announces are ignored."""
 RECONNECT_MIN_MS: Final = 100
 RECONNECT_MAX_MS: Final = 10_000

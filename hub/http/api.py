@@ -16,7 +16,7 @@ from hub.handlers.history import HistoryQuery, Page, read_history
 from hub.http.requests import ChannelPath, caller_of, limit, read_body, readable_channel
 from hub.http.sse import event_id, open_stream
 from hub.node.hub import Hub
-from hub.protocol.commands import Append, Caller, Command, Reply
+from hub.protocol.commands import LEAF, Append, Caller, Command, Reply
 from hub.protocol.replies import stored_payload
 from hub.protocol.session import ID, ClientMessage, check_command, known_event, read_values
 from hub.protocol.subscription import SubscribeRequest
@@ -34,6 +34,7 @@ router = APIRouter()
 IdempotencyKey = Annotated[
     str | None, Header(description="the command's id: the same request again is answered as before, and stored once")
 ]
+WantsLeaf = Annotated[bool, Query(description="answer with the event's leaf, too")]
 MAX_WAIT_MS = 30_000
 
 
@@ -56,9 +57,15 @@ async def _command(request: Request, hub: Hub, channel: str, caller: Caller, key
 
 
 @router.post("/v1/channels/{channel}/events", status_code=201)
-async def append(request: Request, channel: ChannelPath, idempotency_key: IdempotencyKey = None) -> Response:
+async def append(
+    request: Request,
+    channel: ChannelPath,
+    idempotency_key: IdempotencyKey = None,
+    leaf: WantsLeaf = False,
+) -> Response:
     """Appends an event. Repeating a request with the same key and body returns the same answer and stores nothing."""
     hub, caller = await caller_of(request)
+    caller = caller._replace(capabilities=frozenset({LEAF})) if leaf else caller
     command = await _command(request, hub, channel, caller, idempotency_key)
     outcome, appended = await hub.execute(command)
     if isinstance(outcome, Append) and appended is not None:
@@ -153,13 +160,16 @@ async def presence(request: Request, channel: ChannelPath) -> dict[str, Any]:
 
 @router.post("/v1/users/{user}/events", status_code=201)
 async def send_to_user(
-    request: Request, user: Annotated[str, Path(description="the user")], idempotency_key: IdempotencyKey = None
+    request: Request,
+    user: Annotated[str, Path(description="the user")],
+    idempotency_key: IdempotencyKey = None,
+    leaf: WantsLeaf = False,
 ) -> Response:
     """Appends an event to a user's inbox; the token must grant `manage` on `user:*`."""
     _, caller = await caller_of(request)
     if not caller.principal.grants.covers("user:*", "manage"):
         raise HubError(4003, "your token does not grant `manage` on user:*")
-    return await append(request, f"user:{user}", idempotency_key)
+    return await append(request, f"user:{user}", idempotency_key, leaf)
 
 
 @router.post("/v1/revocations", status_code=201)

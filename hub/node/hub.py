@@ -27,6 +27,7 @@ from hub.limits.edge import Edge
 from hub.limits.new_channels import NewChannels
 from hub.metrics import NodeMetrics
 from hub.node.access import ChannelAccess
+from hub.node.archive_access import ArchiveAccess
 from hub.node.connection import Connection, FlushQueue
 from hub.node.deadlines import Deadlines
 from hub.node.late_cursors import LateCursors
@@ -45,6 +46,7 @@ from hub.protocol.replies import append_error, asked_for, log_error, passed_over
 from hub.protocol.subscription import RefusedChannel, SubscribeRequest
 from hub.rollout import FeatureFlags
 from hub.uploads.requests import UploadRequests
+from streams.archive.objects import ArchiveObjects
 from streams.channel import Channel, Kind
 from streams.envelope import SYSTEM, Actor, Appended, Draft
 from streams.errors import GuardRefused, IdempotencyConflict, LogUnavailable, StreamsError
@@ -94,6 +96,7 @@ class NodeParts:
         own_events: the event types beside the catalogue.
         flags: who may use WebSocket, and who has which variant.
         tracing: records traces; None where that is off.
+        archive: the archive, for proofs and audits; None if there is none.
     """
 
     edge: Edge
@@ -106,6 +109,7 @@ class NodeParts:
     flags: FeatureFlags
     own_events: OwnEvents = ANY_OWN
     tracing: Tracing | None = None
+    archive: ArchiveObjects | None = None
 
 
 class Hub:
@@ -129,6 +133,7 @@ class Hub:
         self.uploads = parts.uploads
         self.clock = parts.clock
         self.tracing = parts.tracing
+        self.archive = ArchiveAccess(parts.archive)
         self.metrics = NodeMetrics()
         self.connections: set[Connection] = set()
         self.streams: Counter[tuple[str, str]] = Counter()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from hub.auth.tokens import Principal
 from hub.errors import HubError
@@ -12,6 +12,9 @@ from streams.envelope import Actor, Appended, Draft, Guard
 from streams.errors import GuardRefused
 from streams.events import EventType, Payload
 from streams.log_context import user_hash
+
+LEAF: Final = "leaf"
+"""The capability of a client that wants the leaf of each event that it stores."""
 
 
 class Caller(NamedTuple):
@@ -98,6 +101,7 @@ class Command(NamedTuple):
             guards=guards,
             is_wanted=event.is_wanted if is_wanted is None else is_wanted,
             traceparent=self.traceparent,
+            wants_leaf=LEAF in self.caller.capabilities,
         )
 
 

@@ -71,11 +71,13 @@ def stored_payload(event: EventType, append: Append, appended: Appended) -> byte
     extra = results if isinstance(results, bytes) else to_json(results)[1:-1] if results else b""
     if event.lane is Lane.LIVE:
         return b"{" + extra + b"}"
-    return b'{"id":"%b","seq":%d,"duplicate":%b,"durability":"%b"%b%b}' % (
+    leaf = f',"leaf":"{appended.leaf}"'.encode() if appended.leaf else b""
+    return b'{"id":"%b","seq":%d,"duplicate":%b,"durability":"%b"%b%b%b}' % (
         appended.id.encode(),
         appended.seq,
         _BOOL[appended.is_duplicate],
         appended.durability.value.encode(),
+        leaf,
         b"," if extra else b"",
         extra,
     )

@@ -69,14 +69,14 @@ class HeadLog:
         self.tree = TreeFolder(objects, self._folder)
         self.origin = f"{name}/{tenant}"
 
-    async def checkpoint_count(self) -> int:
+    async def checkpoint_count(self, at_least: int = 0) -> int:
         """The number of the newest checkpoint, also if one before it is missing; 0 if there is none.
 
-        They are too many to be listed: one a minute makes half a million in a year.
+        They are too many to be listed: one a minute makes half a million in a year. `at_least` is a number that was there.
         """
-        low, high = 0, 1
-        while await self.checkpoint(high) is not None:
-            low, high = high, 2 * high
+        low, step = at_least, 1
+        while await self.checkpoint(high := low + step) is not None:
+            low, step = high, 2 * step
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (low, middle) if await self.checkpoint(middle) is None else (middle, high)
@@ -89,6 +89,22 @@ class HeadLog:
     async def checkpoint(self, number: int) -> bytes | None:
         """A signed checkpoint, counted from 1; None if there is none."""
         return await self._objects.read(self._checkpoint_key(number))
+
+    async def size_before(self, time_s: int, count: int) -> int:
+        """The number of heads of the newest checkpoint that is older than a time, out of `count` checkpoints; 0 if there is none.
+
+        It is where a search for a later head begins, and no proof of anything: a clock may have been set back.
+        """
+        low, high, size = 0, count + 1, 0
+        while high - low > 1:
+            middle = (low + high) // 2
+            note = await self.checkpoint(middle)
+            checkpoint = None if note is None else read_checkpoint(note)
+            if checkpoint is not None and checkpoint.time_s < time_s:
+                low, size = middle, checkpoint.size
+            else:
+                high = middle
+        return size
 
     async def leaves(self, size: int, first: int = 0) -> AsyncIterator[list[bytes]]:
         """The leaves from `first` on of the log at this size, bundle by bundle.

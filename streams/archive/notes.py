@@ -18,6 +18,7 @@ _ED25519: Final = 1
 _COSIGNATURE: Final = 4
 _DASH: Final = "\N{EM DASH} "
 _ID_BYTES: Final = 4
+_TIME: Final = "time "
 
 
 class NoteRefused(ValueError):
@@ -126,6 +127,12 @@ class Checkpoint(NamedTuple):
     size: int
     root: bytes
     extra: tuple[str, ...] = ()
+
+    @property
+    def time_s(self) -> int:
+        """The time that the signer names, in seconds since 1970; 0 if it names none."""
+        named = (line.removeprefix(_TIME) for line in self.extra if line.startswith(_TIME))
+        return next((int(text) for text in named if text.isascii() and text.isdecimal()), 0)
 
     def text(self) -> bytes:
         """The note's text."""

@@ -18,6 +18,7 @@ from streams.archive.merkle import (
     consistency_ranges,
     fold,
     inclusion_ranges,
+    is_consistent,
     is_included,
     leaf_hash,
     nodes_of,
@@ -27,6 +28,7 @@ from streams.archive.notes import NoteRefused, Opened, PublicKey, open_checkpoin
 from streams.archive.objects import TreeFolder
 
 FORMAT: Final = "event-proof/v1"
+CONSISTENCY_FORMAT: Final = "consistency-proof/v1"
 
 
 class ProofRefused(ValueError):
@@ -133,6 +135,63 @@ class EventProof:
         if not is_included(self.seq - head.begin - 1, head.size, leaf_hash(line), self.path, head.root):
             raise ProofRefused(f"these bytes are not event {self.seq} of {head.channel}")
         return opened
+
+
+@dataclass(frozen=True, slots=True)
+class ConsistencyProof:
+    """The proof that a log continues one that had `old_size` heads.
+
+    Attributes:
+        checkpoint: the signed checkpoint of the continued log.
+    """
+
+    old_size: int
+    path: tuple[bytes, ...]
+    checkpoint: bytes
+
+    def to_json(self) -> bytes:
+        """The proof as text; hashes are joined."""
+        facts = {
+            "format": CONSISTENCY_FORMAT,
+            "old_size": self.old_size,
+            "path": b64encode(b"".join(self.path)).decode(),
+            "checkpoint": self.checkpoint.decode(),
+        }
+        return json.dumps(facts, ensure_ascii=False, separators=(",", ":")).encode()
+
+    @classmethod
+    def parse(cls, data: bytes) -> ConsistencyProof:
+        """Read the text.
+
+        Raises:
+            ProofRefused: it is no such proof.
+        """
+        try:
+            facts = json.loads(data)
+            if facts["format"] != CONSISTENCY_FORMAT:
+                raise ProofRefused(f"a proof of the format {facts['format']}, this version reads {CONSISTENCY_FORMAT}")
+            return cls(int(facts["old_size"]), _split(facts["path"]), facts["checkpoint"].encode())
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ProofRefused(str(error) if isinstance(error, ProofRefused) else "this is not a proof") from error
+
+    def check(self, known: bytes, keys: Sequence[PublicKey]) -> tuple[Opened, Opened]:
+        """Check that the checkpoint continues the known one; returns both, opened.
+
+        Raises:
+            ProofRefused: it does not, or none of the keys has signed one of them.
+        """
+        try:
+            before, now = open_checkpoint(known, keys), open_checkpoint(self.checkpoint, keys)
+        except NoteRefused as error:
+            raise ProofRefused(f"a checkpoint cannot be trusted: {error}") from error
+        old, new = before.checkpoint, now.checkpoint
+        if old.origin != new.origin:
+            raise ProofRefused(f"the checkpoints are of two logs, {old.origin} and {new.origin}")
+        if old.size != self.old_size:
+            raise ProofRefused(f"the proof is about a checkpoint with {self.old_size} heads, this one has {old.size}")
+        if not is_consistent(old.size, new.size, self.path, old.root, new.root):
+            raise ProofRefused(f"the log was forked: its first {old.size} heads are not those of the known checkpoint")
+        return before, now
 
 
 def _split(joined: str) -> tuple[bytes, ...]:

@@ -9,21 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any, Final
+from typing import Any
 
 from streams.archive.heads import Head, HeadLog
 from streams.archive.manifest import ArchiveSegment, Manifest
 from streams.archive.merkle import HASH_BYTES, GrowingTree, leaf_hash
 from streams.archive.notes import Checkpoint, NoteRefused, Opened, PublicKey, open_checkpoint, read_checkpoint
 from streams.archive.objects import ArchiveObjects, ChannelFolder
-from streams.archive.proofs import EventProof, inclusion_path
 from streams.archive.segments import SegmentCodec, SegmentDamaged, line_of, read_line
 from streams.channel import Channel
 from streams.envelope import Entry
 from streams.errors import ArchiveDiffers
 
 AddFault = Callable[[int, str], None]
-_TIME: Final = "time "
 
 
 @dataclass(slots=True)
@@ -96,10 +94,9 @@ async def _checkpoint(log: HeadLog, number: int, keys: Sequence[PublicKey], foun
 def _check_times(checkpoints: Sequence[tuple[int, Checkpoint]], found: HeadRecord) -> None:
     before = 0
     for number, checkpoint in checkpoints:
-        time_s = next((int(line[len(_TIME) :]) for line in checkpoint.extra if line.startswith(_TIME)), 0)
-        if time_s < before:
+        if checkpoint.time_s < before:
             found.faults.append(f"checkpoint {number} is dated before the one it follows: a clock was set back")
-        before = max(before, time_s)
+        before = max(before, checkpoint.time_s)
 
 
 def _add_known(
@@ -137,35 +134,6 @@ async def _compare(log: HeadLog, size: int, roots: dict[int, tuple[str, Checkpoi
                     )
     except (ArchiveDiffers, ValueError) as error:
         found.faults.append(f"the log of heads is damaged after {tree.size} of {size} heads: {error}")
-
-
-async def prove(objects: ArchiveObjects, channel: Channel, seq: int) -> EventProof:
-    """The proof that an event is under the newest checkpoint.
-
-    Raises:
-        ArchiveDiffers: no checkpoint covers the event, or a tile or an entry is missing.
-    """
-    log = HeadLog(objects, channel.tenant, "")
-    number = await log.checkpoint_count()
-    note = await log.checkpoint(number) if number else None
-    if note is None:
-        raise ArchiveDiffers(f"tenant {channel.tenant} has no checkpoint")
-    size, found, at = read_checkpoint(note).size, None, 0
-    async for leaves in log.leaves(size):
-        for leaf in leaves:
-            head = Head.parse(leaf)
-            if head.channel == channel.path and head.begin < seq <= head.begin + head.size:
-                found = (at, head)
-            at += 1
-    if found is None:
-        raise ArchiveDiffers(
-            f"event {seq} of {channel.wire} is under no checkpoint yet; they follow each other by the minute"
-        )
-    index, head = found
-    tree = ChannelFolder(objects, channel, head.epoch).tree
-    path = await inclusion_path(tree, seq - head.begin - 1, head.size)
-    head_path = await inclusion_path(log.tree, index, size)
-    return EventProof(seq, tuple(path), head, index, tuple(head_path), note)
 
 
 class RecordedLeaves:

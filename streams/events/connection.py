@@ -13,10 +13,27 @@ from pydantic import ConfigDict, Field, model_validator
 from streams.envelope import Lane
 from streams.events.channels import ChannelText, CursorGiven, OpeningItem
 from streams.events.declaration import NO_CHANNEL, Direction, EventType, Payload, broken
-from streams.events.values import ChannelName, Count, EventId, Int, Maybe, Name, Ordinal, RunId, Text32, Text64, Time
+from streams.events.values import (
+    ChannelName,
+    Count,
+    EventId,
+    Int,
+    Leaf,
+    Maybe,
+    Name,
+    Ordinal,
+    RunId,
+    Text32,
+    Text64,
+    Time,
+)
 from streams.run_states import RunState
 
 Level = Literal["memory", "fsync", "replicated"]
+LEAF_TOLD = (
+    "The event's leaf in the channel's Merkle tree, in hexadecimal; only for clients with the capability `leaf`, and not for a "
+    "duplicate."
+)
 _STORED = frozenset({"id", "seq", "duplicate", "durability"})
 
 
@@ -32,6 +49,7 @@ class Stored(Payload):
         description="The durability of the event: in Redis's memory (`memory`), on its disk (`fsync`), or on "
         "a replica (`replicated`)."
     )
+    leaf: Maybe[Leaf] = Field(None, description=LEAF_TOLD)
 
 
 class Ack(Payload):
@@ -50,6 +68,7 @@ class Ack(Payload):
         description="The durability of the stored event, as in every reply to a storing command; absent if "
         "the command stores none.",
     )
+    leaf: Maybe[Leaf] = Field(None, description=LEAF_TOLD)
     dropped: Maybe[bool] = Field(
         None, description="True if the message was above its rate and was dropped; absent otherwise."
     )

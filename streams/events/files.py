@@ -19,6 +19,7 @@ from streams.events.values import (
     EventId,
     FileId,
     FileName,
+    Leaf,
     Maybe,
     Ordinal,
     Sha256,
@@ -139,6 +140,9 @@ class FileUploadAuthorized(Payload):
     )
     durability: Maybe[Literal["memory", "fsync", "replicated"]] = Field(
         None, description="The durability of the stored event; only in the reply to `file.upload.request`."
+    )
+    leaf: Maybe[Leaf] = Field(
+        None, description="That event's leaf, in hexadecimal; only for clients with the capability `leaf`."
     )
 
     @model_validator(mode="after")

@@ -102,6 +102,7 @@ FileId = Annotated[
     str, Field(min_length=32, max_length=32, pattern=r"^[0-9a-f]{32}$", examples=["0123456789abcdef0123456789abcdef"])
 ]
 ToolCallId = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[\x20-\x7e]+$")]
+Leaf = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", examples=["9f" * 32])]
 Sha256 = Annotated[
     str,
     Field(

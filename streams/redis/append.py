@@ -22,8 +22,10 @@ from zlib import crc32
 
 import hiredis
 
+from streams.archive.merkle import leaf_hash
+from streams.archive.segments import line_of
 from streams.channel import Channel
-from streams.envelope import Actor, Appended, Draft, Durability, Lane
+from streams.envelope import Actor, Appended, Draft, Durability, Entry, Lane
 from streams.errors import CommandIdsFull, GuardRefused, IdempotencyConflict, LogUnavailable, StreamsError
 from streams.histogram import Histogram
 from streams.json_bytes import to_json
@@ -385,7 +387,11 @@ class Appender:
     def _answer(self, waiting: _Waiting, answer: bytes) -> None:
         self.appended_count += 1
         self.stored_in.observe(monotonic() - waiting[2])
-        _tell(waiting[1], read_answer(answer, self._policy.level_of(waiting[0].channel.kind)))
+        draft, done, _ = waiting
+        result = read_answer(answer, self._policy.level_of(draft.channel.kind))
+        if draft.wants_leaf and isinstance(result, Appended) and not result.is_duplicate and draft.lane is Lane.EVENTS:
+            result = result._replace(leaf=leaf_of(draft, result).hex())
+        _tell(done, result)
 
     def _fail(self, batch: _Batch, group: list[_Waiting], reply: Exception | None) -> None:
         why = f"the append was not confirmed: {reply}" if reply else "the append was not durable in time"
@@ -425,6 +431,13 @@ def meta_json(draft: Draft) -> bytes:
         ("traceparent", draft.traceparent),
     )
     return ("{" + ",".join(f'"{k}":"{v}"' for k, v in pairs if v) + "}").encode()
+
+
+def leaf_of(draft: Draft, stored: Appended) -> bytes:
+    """The event's leaf in the channel's tree, computed from the bytes that were sent to Redis and not from what it has now."""
+    actor, meta = actor_json(draft.actor), meta_json(draft)
+    entry = Entry(stored.id.encode(), stored.seq, draft.type.encode(), b"%d" % draft.v, actor, draft.data, meta)
+    return leaf_hash(line_of(entry, draft.channel.wire.encode()))
 
 
 def _body_hash(draft: Draft) -> str:

@@ -143,7 +143,15 @@ OPEN = {"/healthz", "/readyz", "/metrics", "/openapi.json", "/asyncapi.json", "/
 NOT_FOUND_BUT_OPEN = {"/console/{name}"}
 
 
-PATH_VALUES = {"channel": "conversation:1", "user": "a", "session_id": "x", "parked_id": "0:1-1"}
+PATH_VALUES = {
+    "channel": "conversation:1",
+    "user": "a",
+    "session_id": "x",
+    "parked_id": "0:1-1",
+    "event": "1-1",
+    "tile": "0/000",
+    "number": 1,
+}
 
 
 async def test_every_route_is_open_or_closed_as_written(redis_url: str) -> None:
@@ -176,6 +184,7 @@ async def test_every_route_is_open_or_closed_as_written(redis_url: str) -> None:
         "/v1/connections",
         "/v1/runs",
         "/v1/parked",
+        "/v1/log/",
         "/v1/processes",
         "/v1/rollout",
         "/_store/",

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from fastapi.routing import APIRoute
 
-from hub.http import api, channel_list, connections, inspection, local_store, rollout, service, sse
+from hub.http import api, channel_list, connections, inspection, local_store, proofs, rollout, service, sse
 from support.nodes import Node, running_node, token
 from support.socket_client import client
 
@@ -18,12 +18,17 @@ ROWS = re.findall(
     (Path(__file__).parents[2] / "SECURITY.md").read_text(),
     flags=re.MULTILINE,
 )
-ROUTERS = [one.router for one in (api, channel_list, connections, inspection, local_store, rollout, service, sse)]
+ROUTERS = [
+    one.router for one in (api, channel_list, connections, inspection, local_store, proofs, rollout, service, sse)
+]
 PATHS = {
     "{session_id}": "s-1",
     "{parked_id}": "0:1-1",
     "{channel}": "conversation:1",
     "{user}": "bob",
+    "{event}": "1-1",
+    "{tile:path}": "0/000",
+    "{number}": "1",
     "{name}": "console.js",
     "{key:path}": "nothing",
 }

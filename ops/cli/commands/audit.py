@@ -101,37 +101,68 @@ def prove(
 
 
 @app.command()
+def consistency(
+    known: Annotated[
+        Path, typer.Argument(help="A signed checkpoint that was kept elsewhere.", exists=True, dir_okay=False)
+    ],
+    tenant: Tenant,
+    data: Data = DEFAULT_DATA,
+) -> None:
+    """Print the proof that the newest checkpoint continues an older one, as a JSON object of at most 2 KB.
+
+    Example: hub audit consistency acme.checkpoint --tenant acme > consistency.json
+    """
+    from streams.archive.notes import NoteRefused, read_checkpoint
+
+    try:
+        size = read_checkpoint(known.read_bytes()).size
+    except NoteRefused as error:
+        raise CommandFailed(f"{known}: {error}", EXIT_USAGE) from error
+    print(run(_consistency(data, tenant, size)))
+
+
+async def _consistency(data: Path, tenant: str, size: int) -> str:
+    from ops.cli.audit_access import no_archive
+    from ops.cli.log_access import archive_at
+    from streams.audit.proving import Prover
+
+    async with archive_at(data) as archive:
+        if archive is None:
+            raise no_archive(data)
+        return (await Prover(archive, tenant).consistency(size)).to_json().decode()
+
+
+@app.command()
 def check(
     proof: Annotated[
-        Path, typer.Argument(help="A proof, as `hub audit prove` prints it.", exists=True, dir_okay=False)
-    ],
-    event: Annotated[
         Path,
-        typer.Option(
-            help="A file whose first line is the event, as `hub replay --format jsonl` prints it.",
+        typer.Argument(
+            help="A proof, as `hub audit prove`, `hub audit consistency` or HTTP gives it, or a checkpoint.",
             exists=True,
             dir_okay=False,
         ),
     ],
     key: Annotated[list[str], typer.Option(help="A public key that may have signed; several are allowed.")],
+    event: Annotated[
+        Path | None,
+        typer.Option(
+            help="For the proof of an event: a file whose first line is the event, as `hub replay --format jsonl` prints it.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
+    known: Annotated[
+        Path | None,
+        typer.Option(help="For a proof of consistency: the older checkpoint.", exists=True, dir_okay=False),
+    ] = None,
 ) -> None:
-    """Check a proof with nothing but the event, the proof and public keys; exit with 1 if it proves nothing.
+    """Check a proof or a checkpoint with nothing but public keys and what it is about; exit with 1 if it proves nothing.
 
     Example: hub audit check proof.json --event event.jsonl --key "$(cat hub.key.pub)"
     """
-    from streams.archive.notes import NoteRefused, PublicKey
-    from streams.archive.proofs import EventProof, ProofRefused
+    from ops.cli.audit_check import checked
 
-    try:
-        keys = [PublicKey.parse(text) for text in key]
-        given = EventProof.parse(proof.read_bytes())
-        opened = given.check(event.read_bytes().partition(b"\n")[0], keys)
-    except NoteRefused as error:
-        raise CommandFailed(str(error), EXIT_USAGE) from error
-    except ProofRefused as error:
-        raise CommandFailed(f"not proved: {error}") from error
-    print(f"event {given.seq} of {given.head.channel} is under the checkpoint of {opened.checkpoint.origin}", end="")
-    print(f" with {opened.checkpoint.size} heads, signed by {', '.join(opened.signers)}")
+    print(checked(proof.read_bytes(), key, event, known))
 
 
 @app.command()
@@ -158,9 +189,8 @@ def _facts_of(number: int, note: bytes) -> dict[str, object]:
     from streams.archive.notes import read_checkpoint
 
     checkpoint = read_checkpoint(note)
-    times = [int(line.removeprefix("time ")) for line in checkpoint.extra if line.startswith("time ")]
     facts = {"number": number, "origin": checkpoint.origin, "heads": checkpoint.size, "root": checkpoint.root.hex()}
-    return facts | {"time": times[0] if times else None}
+    return facts | {"time": checkpoint.time_s or None}
 
 
 @app.command()
@@ -225,7 +255,7 @@ async def _checkpoints(data: Path, tenant: str, limit: int) -> list[tuple[int, b
 async def _prove(redis: str, data: Path, channel: Channel, wanted: str, *, is_archive_only: bool) -> str:
     from ops.cli.audit_access import no_archive, source_at
     from ops.cli.log_access import archive_at
-    from streams.audit.archive_check import prove as prove_event
+    from streams.audit.proving import Prover
     from streams.cursor import id_order
 
     ms, number = id_order(wanted)
@@ -238,7 +268,8 @@ async def _prove(redis: str, data: Path, channel: Channel, wanted: str, *, is_ar
     async with archive_at(data) as archive:
         if archive is None:
             raise no_archive(data)
-        return (await prove_event(archive, channel, found[0].seq)).to_json().decode()
+        proof = await Prover(archive, channel.tenant).event(channel, wanted, found[0].seq)
+        return proof.to_json().decode()
 
 
 async def _verify(

@@ -1,0 +1,69 @@
+"""Checks what an auditor was given, with public keys alone: no hub, Redis or archive is asked."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from ops.cli.failure import EXIT_USAGE, CommandFailed
+from streams.archive.notes import NoteRefused, PublicKey, open_checkpoint
+from streams.archive.proofs import CONSISTENCY_FORMAT, ConsistencyProof, EventProof, ProofRefused
+
+
+def checked(given: bytes, keys: list[str], event: Path | None, known: Path | None) -> str:
+    """The sentence about what a proof or a checkpoint proves.
+
+    Args:
+        given: the proof or the checkpoint.
+        keys: public keys that may have signed.
+        event: for the proof of an event, a file whose first line it is.
+        known: for a proof of consistency, a file with the older checkpoint.
+
+    Raises:
+        CommandFailed: it proves nothing, or what it is about was not given.
+    """
+    try:
+        parsed = [PublicKey.parse(text) for text in keys]
+        if not given.lstrip().startswith(b"{"):
+            return _checkpoint(given, parsed)
+        if _format_of(given) == CONSISTENCY_FORMAT:
+            return _consistency(ConsistencyProof.parse(given), _needed(known, "--known"), parsed)
+        return _event(EventProof.parse(given), _needed(event, "--event"), parsed)
+    except NoteRefused as error:
+        raise CommandFailed(str(error), EXIT_USAGE) from error
+    except ProofRefused as error:
+        raise CommandFailed(f"not proved: {error}") from error
+
+
+def _format_of(given: bytes) -> object:
+    try:
+        return json.loads(given)["format"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ProofRefused("this is not a proof") from error
+
+
+def _needed(path: Path | None, option: str) -> bytes:
+    if path is None:
+        raise CommandFailed(f"this proof needs {option}, with what it is about", EXIT_USAGE)
+    return path.read_bytes()
+
+
+def _checkpoint(note: bytes, keys: list[PublicKey]) -> str:
+    try:
+        opened = open_checkpoint(note, keys)
+    except NoteRefused as error:
+        raise ProofRefused(str(error)) from error
+    told = f"a checkpoint of {opened.checkpoint.origin} with {opened.checkpoint.size} heads"
+    return f"{told}, signed by {', '.join(opened.signers)}"
+
+
+def _event(proof: EventProof, event: bytes, keys: list[PublicKey]) -> str:
+    opened = proof.check(event.partition(b"\n")[0], keys)
+    told = f"event {proof.seq} of {proof.head.channel} is under the checkpoint of {opened.checkpoint.origin}"
+    return f"{told} with {opened.checkpoint.size} heads, signed by {', '.join(opened.signers)}"
+
+
+def _consistency(proof: ConsistencyProof, known: bytes, keys: list[PublicKey]) -> str:
+    before, now = proof.check(known, keys)
+    told = f"the checkpoint of {now.checkpoint.origin} with {now.checkpoint.size} heads"
+    return f"{told} continues the one with {before.checkpoint.size}, signed by {', '.join(now.signers)}"

@@ -1,0 +1,159 @@
+"""Leaves in acknowledgements, proofs and tiles over HTTP: each compared with the archive, and checked with keys alone."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx
+import pytest
+
+from streams.archive.heads import Head
+from streams.archive.merkle import root_of, split_hashes, unpack_entries
+from streams.archive.notes import PublicKey, open_checkpoint
+from streams.channel import Channel, parse_channel
+from support.archive_rig import SIGNER, keeper, write
+from support.nodes import Node, running_node, token
+from support.redis_server import RedisServer
+from support.socket_client import client
+
+CommandLine = Callable[..., tuple[int, str, str]]
+EVENTS = 300
+KEY = ("--key", str(SIGNER.public))
+
+
+class Place(NamedTuple):
+    """A node with an archive, and a channel of 300 events in it."""
+
+    node: Node
+    channel: Channel
+    data: Path
+
+    async def archive(self) -> None:
+        """A keeper's turn."""
+        await keeper(self.node.hub.log, self.data / "archive", f"{self.channel.tenant}/*=hot_count:50").turn()
+
+    def http(self, scope: str | None = None, grants: dict[str, list[str]] | None = None) -> httpx.AsyncClient:
+        """A client with a token; by default a user's who may read conversations."""
+        granted = {} if scope else {"conversation:*": ["read", "write"], "user:*": ["*"]} if grants is None else grants
+        given = token("alice", self.channel.tenant, granted, **({"scope": scope} if scope else {}))
+        return httpx.AsyncClient(base_url=self.node.url, headers={"Authorization": f"Bearer {given}"})
+
+
+@pytest.fixture(scope="module")
+def redis_url(module_redis: RedisServer) -> str:
+    return module_redis.url
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data folder of this file's Redis: one archive for all its tenants."""
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "archive").mkdir()
+    return folder
+
+
+@pytest.fixture
+async def place(redis_url: str, tenant: str, data: Path) -> AsyncIterator[Place]:
+    channel = parse_channel(tenant, "conversation:a")
+    async with running_node(redis_url, data_dir=str(data)) as node:
+        await write(node.hub.log, channel, EVENTS)
+        found = Place(node, channel, data)
+        await found.archive()
+        yield found
+
+
+async def test_the_leaf_of_an_acknowledgement_is_the_one_that_the_archive_records(place: Place, tenant: str) -> None:
+    """Over a socket and HTTP, for who asks; a duplicate has none. What was changed before the checkpoint has another leaf."""
+    wire, url = place.channel.wire, f"/v1/channels/{place.channel.wire}/events"
+    acked: list[str] = []
+    async with client(place.node.ws_url, token("bob", tenant), client_id="tab", capabilities=["leaf"]) as socket:
+        said = [await socket.say(wire, text) for text in ("hello", 'ünï\u2028 "quoted" \n\U0001f600')]
+        said.append(await socket.answer("custom.noted", {"a": [1, None]}, wire))
+        acked += [one["payload"]["leaf"] for one in said]
+    async with place.http() as http, client(place.node.ws_url, token("bob", tenant)) as plain:
+        say = {"type": "chat.message", "payload": {"text": "over HTTP"}}
+        trace = {"Idempotency-Key": "k", "traceparent": f"00-{'a' * 32}-{'b' * 16}-01"}
+        stored = await http.post(url, params={"leaf": "true"}, json=say, headers=trace)
+        again = await http.post(url, params={"leaf": "true"}, json=say, headers=trace)
+        acked.append(stored.json()["leaf"])
+        await place.archive()
+        tiles = [
+            (await http.get(f"/v1/channels/{wire}/tile/0/{tile}")).content
+            for tile in ("000", f"001.p/{EVENTS + len(acked) - 256}")
+        ]
+        assert "leaf" not in again.json()
+        assert "leaf" not in (await http.post(url, json=say)).json()
+        assert "leaf" not in (await plain.say(wire, "without"))["payload"]
+    recorded = split_hashes(b"".join(tiles))
+    assert [leaf.hex() for leaf in recorded[EVENTS:]] == acked
+
+
+async def test_proofs_are_checked_offline_and_small(place: Place, command_line: CommandLine, tmp_path: Path) -> None:
+    """Of an event in the archive and of one in Redis; and that a checkpoint continues the one that was kept."""
+    wire = place.channel.wire
+    proof, event, kept = tmp_path / "proof", tmp_path / "event", tmp_path / "kept"
+    async with place.http() as http:
+        kept.write_bytes((await http.get("/v1/log/checkpoint")).content)
+        await write(place.node.hub.log, place.channel, 20)
+        await place.archive()
+        page = (await http.get(f"/v1/channels/{wire}/events", params={"limit": 1000})).json()["events"]
+        for one in (page[0], page[100], page[-1]):
+            answer = await http.get(f"/v1/channels/{wire}/events/{one['id']}/proof")
+            assert (answer.status_code, len(answer.content) <= 2_048) == (200, True)
+            proof.write_bytes(answer.content)
+            event.write_text(json.dumps(one, separators=(",", ":"), ensure_ascii=False) + "\n")
+            code, out, _ = command_line("audit", "check", str(proof), "--event", str(event), *KEY)
+            assert (code, out.startswith(f"event {one['seq']} of {place.channel.path}")) == (0, True)
+        consistent = await http.get("/v1/log/consistency", params={"old": 1})
+        first = await http.get("/v1/log/checkpoint/1")
+        missing = [await http.get(f"/v1/channels/{wire}/events/{one}/proof") for one in ("1-1", "x")]
+        beyond = await http.get("/v1/log/consistency", params={"old": 9})
+    assert first.content == kept.read_bytes()
+    assert (consistent.status_code, len(consistent.content) <= 2_048) == (200, True)
+    proof.write_bytes(consistent.content)
+    code, out, _ = command_line("audit", "check", str(proof), "--known", str(kept), *KEY)
+    assert (code, "with 2 heads continues the one with 1" in out) == (0, True)
+    code, out, _ = command_line("audit", "check", str(kept), *KEY)
+    assert (code, "with 1 heads, signed by hub.test" in out) == (0, True)
+    kept_as_told = kept.read_bytes()
+    kept.write_bytes(kept_as_told.replace(b"\n1\n", b"\n2\n"))
+    assert command_line("audit", "check", str(kept), *KEY)[0] == 1
+    kept.write_bytes(kept_as_told)
+    proof.write_bytes(consistent.content.replace(b'"path":"', b'"path":"' + b64encode(bytes(33)).strip(b"=")))
+    assert command_line("audit", "check", str(proof), "--known", str(kept), *KEY)[0] == 1
+    assert [answer.status_code for answer in (*missing, beyond)] == [404, 422, 404]
+
+
+async def test_the_log_is_read_in_the_layout_of_tlog_tiles(place: Place) -> None:
+    """An auditor's own tool computes the roots from tiles and entries; who may not read all channels gets no entries."""
+    async with place.http("auditor") as http, place.http() as user:
+        note = open_checkpoint((await http.get("/v1/log/checkpoint")).content, [PublicKey.parse(KEY[1])]).checkpoint
+        tile = await http.get(f"/v1/log/tile/0/000.p/{note.size}")
+        entries = await http.get(f"/v1/log/tile/entries/000.p/{note.size}")
+        assert root_of(split_hashes(tile.content)) == note.root
+        (head,) = map(Head.parse, unpack_entries(entries.content))
+        path = f"/v1/channels/{place.channel.wire}/tile"
+        leaves = [(await http.get(f"{path}/0/{name}")).content for name in ("000", f"001.p/{head.size - 256}")]
+        assert (head.channel, root_of(split_hashes(b"".join(leaves)))) == (place.channel.path, head.root)
+        refused = [await user.get(f"/v1/log/tile/{name}") for name in ("0/000.p/1", "entries/000.p/1")]
+        wrong = [
+            await http.get(f"/v1/log/tile/{name}") for name in ("0/001", "0/../../x", "99/000", "0/0", "0/000.p/300")
+        ]
+        others = await user.get("/v1/channels/team:secret/tile/0/000")
+        assert [answer.status_code for answer in (*refused, others)] == [403] * 3
+        assert {answer.status_code for answer in wrong} == {404}
+
+
+async def test_a_hub_without_an_archive_says_so(redis_url: str, tenant: str, tmp_path: Path) -> None:
+    """4018, with the setting."""
+    headers = {"Authorization": f"Bearer {token('alice', tenant)}"}
+    async with (
+        running_node(redis_url, data_dir=str(tmp_path)) as node,
+        httpx.AsyncClient(base_url=node.url, headers=headers) as http,
+    ):
+        answer = await http.get("/v1/log/checkpoint")
+    assert (answer.status_code, answer.json()["code"], "HUB_RETENTION" in answer.json()["detail"]) == (404, 4018, True)

@@ -72,6 +72,7 @@ class Look(NamedTuple):
         next: the oldest kept event after the cursor.
         live_id: the ID of the newest entry of the live lane.
         archive: the mark of the channel's archive, as stored; "" without one.
+        is_after_deletion: the epoch is the one after a deletion of the channel.
     """
 
     epoch: str
@@ -81,6 +82,7 @@ class Look(NamedTuple):
     next: Position | None = None
     live_id: str = START
     archive: str = ""
+    is_after_deletion: bool = False
 
 
 class GapReason(StrEnum):

@@ -30,6 +30,7 @@ from hub.node.access import ChannelAccess
 from hub.node.archive_access import ArchiveAccess
 from hub.node.connection import Connection, FlushQueue
 from hub.node.deadlines import Deadlines
+from hub.node.fanout import Fanout
 from hub.node.late_cursors import LateCursors
 from hub.node.operator_calls import OperatorCalls
 from hub.node.presence import PresenceTracker
@@ -151,7 +152,7 @@ class Hub:
         self.operator_calls = OperatorCalls(self.limiter, self.clock, self.broadcast)
         self.deadlines = Deadlines(settings, self.verifier, self.clock, self.connections)
         self.turns = Turns()
-        self.recovery = Recovery(self, self.channel_configured, self.turns)
+        self.recovery = Recovery(self, self.channel_configured, self._channel_deleted, self.turns)
         self.subscriptions = Subscriptions(self, self.presence, self.recovery, self.turns)
         self.fanouts = self.subscriptions.fanouts
         self.rollouts = Rollouts(self, self.subscriptions, parts.flags, self.connections)
@@ -334,6 +335,18 @@ class Hub:
         """Handles a change of a channel's settings: ends the subscriptions of users who may no longer read it."""
         self.access.forget(channel)
         self.spawn(self._narrow(channel))
+
+    def _channel_deleted(self, fanout: Fanout) -> None:
+        """Ends all subscriptions of a channel that was deleted."""
+        channel = fanout.channel
+        self.access.forget(channel)
+        for connection in [sub.connection for sub in fanout.subscribers]:
+            if not isinstance(connection, Connection):  # the node itself, which follows system channels only
+                continue
+            connection.unsubscribe(channel, is_asked=False)
+            connection.send(unsubscribed(channel, "deleted"))
+            if not connection.session.id:  # a stream over HTTP follows no other channel
+                connection.fail(HubError(4018, "the channel was deleted"))
 
     async def _narrow(self, channel: Channel) -> None:
         lists: Lists | None = None

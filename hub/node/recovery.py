@@ -1,7 +1,7 @@
 """Brings subscriptions back to the tail: those that lag behind, and those whose log no longer continues from their position.
 
 A lagging subscription is sent pages of the log as fast as its socket takes them. If the log broke off, each
-subscriber concerned is sent the gap, and continues from the head.
+subscriber concerned is sent the gap, and continues from the head; if the channel was deleted, its subscriptions end.
 """
 
 from __future__ import annotations
@@ -36,17 +36,24 @@ class Recovery:
     Args:
         node: the node.
         channel_configured: called for a followed channel whose settings have, or may have, changed.
+        channel_deleted: called for a followed channel that was deleted.
         turns: limits how many pages are read at a time.
 
     Attributes:
         pages: reads pages for subscriptions, and shares them.
     """
 
-    def __init__(self, node: NodePort, channel_configured: Callable[[Channel], None], turns: Turns) -> None:
+    def __init__(
+        self,
+        node: NodePort,
+        channel_configured: Callable[[Channel], None],
+        channel_deleted: Callable[[Fanout], None],
+        turns: Turns,
+    ) -> None:
         self._node = node
         self._turns = turns
         self.pages = SharedPages(node.log)
-        self._channel_configured = channel_configured
+        self._channel_configured, self._channel_deleted = channel_configured, channel_deleted
         self._behind: dict[Subscriber, dict[Sub, None]] = {}
         self._tasks: dict[Subscriber, asyncio.Task[None]] = {}
 
@@ -199,6 +206,9 @@ class Recovery:
         look = await self._node.log.look(fanout.channel, position.id)
         if fanout.move_count != moves:
             return  # another task has reported the break
+        if look.is_after_deletion and look.epoch != fanout.epoch:
+            self._channel_deleted(fanout)
+            return
         gap = await self._missing(fanout, position, look)
         if fanout.move_count != moves:
             return

@@ -30,6 +30,15 @@ PAYLOADS: Final[Mapping[str, JsonObject]] = {
         "call": "GET /v1/channels/{channel}/events",
         "channels": ["conversation:42"],
     },
+    "operator.delete": {
+        "channel": "conversation:42",
+        "epoch": "0f3a9c1d2b4e5f60",
+        "seq": 1300,
+        "deleted_at": "2026-11-23T04:59:01.000Z",
+        "archived_to": 1300,
+        "is_purged": False,
+        "files": 2,
+    },
     "rollout.changed": {
         "websocket_percent": 25,
         "variants": [{"name": "blue", "percent": 50}, {"name": "green", "percent": 50}],

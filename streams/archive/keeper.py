@@ -26,8 +26,7 @@ from streams.channel import Channel
 from streams.cursor import Position, ms_of_id
 from streams.envelope import Entry, unbroken, until_damage
 from streams.errors import ArchiveDiffers
-from streams.records.archive import ArchiveRecords, ChannelFacts, DamagedFacts
-from streams.redis.log import Log
+from streams.records.archive import ArchivedLog, ArchiveRecords, ChannelFacts, DamagedFacts
 from streams.redis.replay import PAGE_EVENTS
 
 SEGMENT_RAW_BYTES: Final = 8 * 1_048_576
@@ -39,6 +38,8 @@ TURN_EVENTS: Final = 200_000
 TREES_MAX: Final = 1_024
 """Maximum number of trees whose right edge is kept in memory, about 20 KB each at most."""
 WRITERS_MAX: Final = 256
+ATTEMPTS_MAX: Final = 20
+"""Attempts at a whole channel while another keeper is at work, each of which is a turn of that one."""
 LOOK_EVERY_S: Final = 1.0
 TIGHT: Final = 0.75
 """Part of Redis's memory limit above which turns follow each other without a pause, and bounds have no slack."""
@@ -91,7 +92,7 @@ class Keeper:
     """
 
     def __init__(
-        self, log: Log, objects: ArchiveObjects, policy: RetentionPolicy, signer: Signer, interval_s: float
+        self, log: ArchivedLog, objects: ArchiveObjects, policy: RetentionPolicy, signer: Signer, interval_s: float
     ) -> None:
         self.covered_count = self.archived_count = self.trimmed_count = self.segment_count = 0
         self.stopped: dict[str, str] = {}
@@ -186,12 +187,66 @@ class Keeper:
             again = [await self._records.facts(channel) for channel in going_on]
             left = [facts for facts in again if facts is not None]
 
-    async def _prepare(self, facts: ChannelFacts) -> _Step | None:
-        """Store the objects of a channel; None if nothing about it is new."""
+    async def archive_whole(self, channel: Channel, *, trims: bool) -> None:
+        """Archive all events that a channel has now, the newest too, whatever the policy; does nothing if it has no record.
+
+        Raises:
+            ArchiveDiffers, LogUnavailable: not all of it is archived. It may be called again.
+        """
+        wanted: int | None = None
+        failure: ArchiveDiffers | None = None
+        for _ in range(ATTEMPTS_MAX):
+            facts = await self._records.facts(channel)
+            if isinstance(facts, DamagedFacts):
+                raise ArchiveDiffers("its record in Redis (the meta hash) is damaged")
+            if facts is None:
+                return
+            wanted = facts.seq if wanted is None else wanted
+            if facts.mark.upto.seq >= wanted and (facts.floor.seq >= wanted or not trims):
+                return
+            self.stopped.pop(channel.path, None)
+            try:
+                step = await self._prepare(facts, whole=trims)
+                if step is not None:
+                    await self._commit(channel.tenant, [step])
+                failure = None
+            except ArchiveDiffers as error:  # another keeper made the next checkpoint, or the same segments
+                self._trees.pop((channel, facts.epoch), None)
+                failure = error
+            if channel.path in self.stopped:
+                raise ArchiveDiffers(self.stopped[channel.path])
+        raise failure or ArchiveDiffers(f"{channel.path} is written faster than it is archived")
+
+    async def remove_whole(self, facts: ChannelFacts) -> int:
+        """Remove all segments of a channel that is deleted; returns their number. Its tree and its manifests stay.
+
+        Raises:
+            ArchiveDiffers, LogUnavailable: they may not all be removed. It may be called again.
+        """
+        folder = ChannelFolder(self._objects, facts.channel, facts.epoch)
+        manifest = await folder.newest_manifest(facts.mark.number)
+        if manifest is None:
+            return 0
+        count = len(manifest.segments)
+        if count:
+            manifest = manifest.without(count)
+            await folder.write_manifest(manifest)
+        step = _Step(facts, folder, await self._recorded(folder, facts), manifest, False, False)
+        if step.is_news:
+            await self._sign(facts.channel.tenant, [step.head()])
+            await self._records.note_archived(facts, manifest.mark)
+        await folder.delete_segments(manifest.removed.seq)
+        return count
+
+    async def _prepare(self, facts: ChannelFacts, *, whole: bool | None = None) -> _Step | None:
+        """Store the objects of a channel; None if nothing about it is new.
+
+        `whole` is for a channel that is being deleted: all of it is due, and is trimmed if this is true.
+        """
         if not facts.seq:
             return None
         retention = self._policy.of(facts.channel)
-        due = await self._due(facts, retention)
+        due = await self._due(facts, retention) if whole is None else facts.seq
         may_erase = not retention.is_held and facts.mark.number > 0
         is_old = retention.total_age_ms is not None and may_erase
         is_erased = facts.mark.removed.seq == facts.erased_seq or not may_erase
@@ -212,7 +267,8 @@ class Keeper:
                 manifest = manifest.without(old)
                 await folder.write_manifest(manifest)
         is_erasing = manifest is not None and may_erase and manifest.removed.seq != facts.erased_seq
-        step = _Step(facts, folder, recorded, manifest, retention.moves, is_erasing)
+        is_trimming = retention.moves if whole is None else whole
+        step = _Step(facts, folder, recorded, manifest, is_trimming, is_erasing)
         is_trimmed = manifest is None or manifest.upto.seq <= facts.floor.seq
         return step if step.is_news or step.is_erasing or not is_trimmed else None
 
@@ -337,13 +393,16 @@ class Keeper:
         """Sign a checkpoint over what is new, and carry out what may follow it: marks, trims, deletions."""
         heads = [step.head() for step in steps if step.is_news]
         if heads:
-            writer = self._writers.pop(tenant, None) or await self._open_writer(tenant)
-            await writer.append(heads, self._signer, self._log.now_ms() // 1_000)
-            self._writers[tenant] = writer
-            while len(self._writers) > WRITERS_MAX:
-                self._writers.popitem(last=False)
+            await self._sign(tenant, heads)
         for step in steps:
             await self._finish(step)
+
+    async def _sign(self, tenant: str, heads: list[Head]) -> None:
+        writer = self._writers.pop(tenant, None) or await self._open_writer(tenant)
+        await writer.append(heads, self._signer, self._log.now_ms() // 1_000)
+        self._writers[tenant] = writer
+        while len(self._writers) > WRITERS_MAX:
+            self._writers.popitem(last=False)
 
     async def _finish(self, step: _Step) -> None:
         facts, recorded = step.facts, step.recorded

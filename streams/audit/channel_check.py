@@ -13,7 +13,10 @@ from streams.channel import Channel
 from streams.cursor import START, id_order
 from streams.envelope import Entry
 from streams.errors import ChannelUnverified
+from streams.records.deletions import recorded_deletion
+from streams.redis.deleted import Deletion
 from streams.redis.stored import ChannelRecord, StoredLog
+from streams.times import rfc3339
 
 FAULTS_TOLD_MAX: Final = 100
 """Maximum number of errors reported. A broken stream may have one at every event, and the first ones show where to look."""
@@ -67,7 +70,14 @@ async def verify_log(log: StoredLog, channel: Channel, evidence: ArchiveEvidence
         heads = evidence.heads_of(channel) if evidence else ()
         if not before.is_known and not heads:
             raise ChannelUnverified(f"no such channel: {channel.wire} of tenant {channel.tenant}")
-        found = Audit(channel, before)
+        recorded = await recorded_deletion(log, channel, before.deletion) if before.deletion else None
+        if before.deletion is not None and not before.seq:
+            found = Audit(channel, None)
+            found.take_deletion(before.deletion, recorded)
+            if evidence is not None:
+                await found.take_archive(evidence, [one for one in heads if one.epoch == before.deletion.epoch])
+            return found
+        found = Audit(channel, before, before.deletion if recorded else None)
         if evidence is not None:
             await found.take_archive(evidence, heads)
         else:
@@ -104,16 +114,18 @@ class Audit:
     Args:
         channel: the channel.
         record: the record as it was before the first event was read; None without a Redis.
+        deletion: the deletion before this life of the channel, if it is on record.
 
     Attributes:
         faults: the errors found, as sentences.
         first_bad_seq: the seq of the first error; None if there is none.
     """
 
-    def __init__(self, channel: Channel, record: ChannelRecord | None) -> None:
+    def __init__(self, channel: Channel, record: ChannelRecord | None, deletion: Deletion | None = None) -> None:
         self.faults: list[str] = []
         self.first_bad_seq: int | None = None
-        self._channel, self._record = channel, record
+        self._channel, self._record, self._before = channel, record, deletion
+        self._deleted: dict[str, Any] | None = None
         self._first_seq = self._seq = record.floor.seq if record else 0
         self._id = record.floor.id if record else START
         self._count = self._unchecked_count = 0
@@ -124,7 +136,7 @@ class Audit:
         if record.epoch is None:
             rest = "its events are gone too" if record.last_id is None else "events are there"
             self._add_fault(1, f"the record of epoch, seq and floor is gone; {rest}")
-        elif record.first_epoch not in {None, record.epoch}:
+        elif record.first_epoch not in {None, record.epoch} and deletion is None:
             told = f"epoch {record.epoch} is not the first ({record.first_epoch}): its stream or its record was lost before"
             self._add_fault(1, told)
 
@@ -146,7 +158,7 @@ class Audit:
         self._evidence = evidence
         self._archive = check = ArchiveCheck(evidence.objects, self._channel, epoch, heads)
         await check.run(record.mark.number if record else 0, self._add_fault)
-        if heads and heads[-1].epoch != epoch:
+        if heads and heads[-1].epoch != epoch and not (self._before and self._before.epoch == heads[-1].epoch):
             lost = heads[-1]
             told = f"{lost.size} events of epoch {lost.epoch} are recorded, but the channel began anew: its stream was deleted"
             self._add_fault(lost.begin + 1, told)
@@ -165,6 +177,20 @@ class Audit:
         if record.floor.seq > max(archived, begin) and covered:
             told = f"events up to seq {record.floor.seq} were trimmed, but the archive ends with seq {max(archived, begin)}"
             self._add_fault(max(archived, begin) + 1, told)
+
+    def take_deletion(self, deletion: Deletion, recorded: Entry | None) -> None:
+        """Take the mark of a deletion, after which nothing was written, and the event that records it."""
+        self._deleted = {"at": rfc3339(deletion.at_ms), "by": deletion.by, "to_seq": deletion.seq}
+        if recorded is None:
+            told = f"{deletion.seq} events were deleted by {deletion.by}, but system:deletions has no record of it"
+            self._add_fault(1, f"{told}: the deletion was cut off and `hub delete` completes it, or the mark is forged")
+        elif recorded.payload["seq"] != deletion.seq:
+            told = (
+                f"the deletion is recorded with {recorded.payload['seq']} events, the mark in Redis has {deletion.seq}"
+            )
+            self._add_fault(1, told)
+        else:
+            self._deleted["record"] = recorded.id.decode()
 
     def take(self, entry: Entry) -> None:
         """Check the next event of the stream."""
@@ -201,18 +227,20 @@ class Audit:
     def to_json(self) -> dict[str, Any]:
         """The report: number of events, range, errors; with an archive, its facts."""
         record = self._record
-        report = {
+        report: dict[str, Any] = {
             "channel": self._channel.wire,
             "epoch": record.epoch if record else None,
             "events": self._count,
             "from_seq": self._first_seq + 1,
             "to_seq": self._seq,
-            "whole": not self.faults,
+            "whole": not self.faults and self._deleted is None,
             "first_bad_seq": self.first_bad_seq,
             "faults": self.faults,
             "without_checksum": self._unchecked_count,
             "covers": COVERS_ARCHIVE if self._archive and self._archive.leaves else COVERS,
         }
+        if self._deleted is not None:
+            report["deleted"] = self._deleted
         if self._archive is None or self._evidence is None:
             return report
         heads = self._evidence.record

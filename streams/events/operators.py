@@ -1,4 +1,4 @@
-"""The payload of operator.* (docs/events.md#operator): the uses of tokens with a scope. Pure."""
+"""The payloads of operator.* (docs/events.md#operator): the uses of tokens with a scope, and deleted channels. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import Field
 from streams.channel import Kind
 from streams.envelope import Lane
 from streams.events.declaration import Direction, EventType, Payload
-from streams.events.values import Maybe, Name, Text128
+from streams.events.values import ChannelName, Count, Maybe, Name, Text128, Time
 
 CHANNELS_MAX = 300
 """Maximum channels in one use: those of a handshake with 100 channels and 200 cursors."""
@@ -30,7 +30,27 @@ class OperatorCall(Payload):
     )
 
 
+class ChannelDeletion(Payload):
+    """A channel was deleted. It is stored before the last trace of the channel's events leaves Redis."""
+
+    channel: ChannelName = Field(description="The channel that was deleted.")
+    epoch: Text128 = Field(description="The epoch that ended with it.")
+    seq: Count = Field(description="The seq of its newest event.")
+    deleted_at: Time = Field(description="When subscribers lost it.")
+    archived_to: Count = Field(description="The events up to this seq were archived; 0 if none were.")
+    is_purged: bool = Field(description="The archived events were removed, too; their hashes stay in the archive.")
+    files: Count = Field(description="Files that were deleted with it.")
+
+
 EVENTS: tuple[EventType, ...] = (
+    EventType(
+        name="operator.delete",
+        model=ChannelDeletion,
+        direction=Direction.OUT,
+        lane=Lane.EVENTS,
+        kinds=frozenset({Kind.SYSTEM}),
+        summary="A channel was deleted.",
+    ),
     EventType(
         name="operator.call",
         model=OperatorCall,

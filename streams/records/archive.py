@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from typing import Final, NamedTuple
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import Final, NamedTuple, Protocol
 
 from streams.archive.manifest import ArchiveMark
 from streams.channel import Channel, Kind
 from streams.cursor import START, Position, ms_of_id
 from streams.records.scripts import load
 from streams.redis.calls import Calls
-from streams.redis.log import Log
-from streams.redis.replay import TRIM
+from streams.redis.keys import Keys
+from streams.redis.replay import TRIM, Replay
 
 _MARK: Final = load("archive_mark")
 _SCAN_COUNT: Final = 1_000
@@ -43,10 +43,34 @@ class DamagedFacts(NamedTuple):
     channel: Channel
 
 
+class ArchivedLog(Protocol):
+    """A log whose events are archived: `Log`, or `DeletedLog`."""
+
+    keys: Keys
+    replay: Replay
+
+    @property
+    def memory(self) -> tuple[int, int]:
+        """See `Log.memory`."""
+        ...
+
+    def now_ms(self) -> int:
+        """See `Log.now_ms`."""
+        ...
+
+    def calls_of(self, channel: Channel) -> Calls:
+        """See `Log.calls_of`."""
+        ...
+
+    def by_server(self) -> Iterable[tuple[Sequence[int], Calls]]:
+        """See `Log.by_server`."""
+        ...
+
+
 class ArchiveRecords:
     """Reads and writes these records. All methods raise LogUnavailable while Redis is unreachable."""
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: ArchivedLog) -> None:
         self._log = log
 
     async def channels(self) -> AsyncIterator[list[ChannelFacts | DamagedFacts]]:

@@ -136,6 +136,12 @@ class UploadStore:
         freed = await self._log.calls_at(keys[0]).run(_RELEASE, keys, upload.user, upload.slot, int(is_kept))
         return await self._weigh(upload, -freed)
 
+    async def drop(self, upload: UploadRecord) -> None:
+        """Remove the record of an upload."""
+        home = upload_home(upload.channel.tenant, upload.id)
+        await self._log.calls_at(home).call("DEL", home)
+        await self._log.calls_of(upload.channel).call("DEL", self._record_key(upload.channel, upload.id))
+
     async def _weigh(self, upload: UploadRecord, change_bytes: int) -> int:
         """Add to the total of all bytes that the tenant has stored, events included, which HUB_QUOTA_BYTES bounds.
 

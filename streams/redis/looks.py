@@ -22,7 +22,7 @@ from streams.redis.wire import Argument, Reply
 LOOK: Final = load("look")
 AT_ONCE: Final = 64
 """Maximum number of channels per script call: about 2 ms, in which Redis serves nobody else."""
-_LOOK_FIELDS: Final = 11
+_LOOK_FIELDS: Final = 12
 
 
 class KeyRead(NamedTuple):
@@ -171,7 +171,8 @@ def _fail(waiters: _Waiters, error: Exception) -> None:
 
 def _read(raw: list[Reply], wanted: _Wanted) -> Sight:
     epoch, head, floor = raw[0].decode(), _position(raw[1], raw[2]), _position(raw[3], raw[4])
-    look = Look(epoch, head, floor, _maybe(raw[5], raw[6]), _maybe(raw[7], raw[8]), raw[9].decode(), raw[10].decode())
+    around = _maybe(raw[5], raw[6]), _maybe(raw[7], raw[8])
+    look = Look(epoch, head, floor, *around, raw[9].decode(), raw[10].decode(), is_after_deletion=bool(raw[11]))
     return Sight(look, wanted.reads, raw[_LOOK_FIELDS:], len(wanted.waiters) > 1)
 
 

@@ -72,6 +72,10 @@ class Replay:
         self._looks = looks
         self._cold = cold
 
+    def under(self, keys: Keys) -> Replay:
+        """A reader of the same servers under other keys, without the archive."""
+        return Replay(keys, self._calls_in, self._looks)
+
     async def look(self, channel: Channel, after: str | None = None) -> Look:
         """Read head, floor, epoch, and the events around `after`, all at one moment.
 

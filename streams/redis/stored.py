@@ -15,6 +15,7 @@ from streams.cursor import START, Position
 from streams.envelope import Entry
 from streams.errors import RecordDamaged
 from streams.redis.calls import Calls, pairs
+from streams.redis.deleted import Deletion
 from streams.redis.keys import CONFIG, Keys, slot_of
 from streams.redis.locate import Locator
 from streams.redis.partition_calls import PartitionCalls
@@ -38,6 +39,7 @@ class ChannelRecord(NamedTuple):
         covered: the newest event that a checkpoint of the archive covers.
         mark: the newest manifest of the archive.
         is_listed: true if it is in the directory, like every channel that ever had an event.
+        deletion: the last deletion of the channel; its epoch is the one after that.
     """
 
     epoch: str | None
@@ -48,6 +50,7 @@ class ChannelRecord(NamedTuple):
     is_listed: bool
     covered: Position = Position(START, 0)
     mark: ArchiveMark = ArchiveMark()
+    deletion: Deletion | None = None
 
     @property
     def is_known(self) -> bool:
@@ -108,11 +111,11 @@ class StoredLog:
         """
         keys = self.keys.of(channel)
         directory = self.keys.directory(keys.partition, channel.tenant, channel.kind)
-        (epoch, seq, floor_id, floor_seq, covered, mark), listed, has_stream = await self.calls_in(
+        (epoch, seq, floor_id, floor_seq, covered, mark, deleted), listed, has_stream = await self.calls_in(
             keys.partition
         ).pipeline(
             [
-                ("HMGET", keys.meta, "epoch", "seq", "floor_id", "floor_seq", "covered", "archive"),
+                ("HMGET", keys.meta, "epoch", "seq", "floor_id", "floor_seq", "covered", "archive", "deleted"),
                 ("ZSCORE", directory, channel.name),
                 ("EXISTS", keys.stream),
             ]
@@ -134,6 +137,7 @@ class StoredLog:
                 listed is not None,
                 Position(covered_id, int(covered_seq)),
                 ArchiveMark.parse((mark or b"").decode()),
+                Deletion.parse(deleted.decode()) if deleted else None,
             )
         except ValueError as error:
             told = f"the record of {channel.wire} is damaged: its seq is {seq!r}, its floor {floor_id!r} {floor_seq!r}"

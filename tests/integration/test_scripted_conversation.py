@@ -38,12 +38,12 @@ CHANNELS = (TALK, TEAM, NOTES, ACTOR, "user:alice", "user:bob")
 LATER = frozenset({
     "message.status", "channel.read", "channel.configure", "channel.updated",
     "tool.call.args", "chat.edit", "chat.delete", "chat.react", "chat.feedback",
-    "chat.branch", "agent.steer", "agent.subagent", "operator.call", "rollout.changed",
+    "chat.branch", "agent.steer", "agent.subagent", "operator.call", "operator.delete", "rollout.changed",
 })  # fmt: skip # a table
 """Events that the first version need not have. Everything else is in the story."""
 SELDOM = (
     "arq:", "hub:jobs:<agent>", "hub:{edge}:rates", "hub:{edge}:revocations", "hub:{edge}:sessions",
-    ":idem:<who>:<actor>:old", ":parked", ":snapshot", ":status-ends",
+    ":idem:<who>:<actor>:old", ":parked", ":snapshot", ":status-ends", ":deleted", ":deleted:meta",
     "hub:{p01-71m}:config", ":guard:marks:", ":guard:members:", ":guard:upload-key:",
 )  # fmt: skip # a list of words
 """Of the keys of docs/redis-keys.md, those that the story does not come to, or that are there for a moment or in a Cluster only."""

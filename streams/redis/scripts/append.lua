@@ -63,7 +63,7 @@ local function begin_epoch(stream, meta, is_another)
     epoch = string.sub(redis.sha1hex(ARGV[8] .. ' ' .. path), 1, 16)
   end
   redis.call('HSET', meta, 'epoch', epoch, 'seq', seq, 'floor_id', '0', 'floor_seq', floor_seq)
-  redis.call('HDEL', meta, 'covered', 'archive', 'erased') -- they are of the life before
+  redis.call('HDEL', meta, 'covered', 'archive', 'erased', 'deleted') -- they are of the life before
   begun_bell[#begun_bell + 1] = path .. ' ' .. epoch
   epochs[meta] = epoch
   return seq

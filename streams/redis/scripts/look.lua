@@ -14,13 +14,14 @@
 -- nothing in Redis.
 --
 -- Reply, a channel: epoch, head id, head seq, floor id, floor seq, prev id, prev seq, next id, next seq, newest id of the live
--- lane, the mark of the archive or "", then an answer to each question.
+-- lane, the mark of the archive or "", the mark of a deletion or "", then an answer to each question.
 --   prev: the newest entry at or before the cursor; next: the oldest after it; "" where there is none.
 local function hashed(text) return string.sub(redis.sha1hex(text), 1, 16) end
 
 local function look(stream, meta, live, directory, cursor, path, name)
-  local known = redis.call('HMGET', meta, 'epoch', 'seq', 'floor_id', 'floor_seq', 'archive')
+  local known = redis.call('HMGET', meta, 'epoch', 'seq', 'floor_id', 'floor_seq', 'archive', 'deleted')
   local epoch, seq, floor_id, floor_seq, mark = known[1], known[2] or '0', known[3] or '0', known[4] or '0', known[5] or ''
+  local deleted = known[6] or ''
   local last = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
 
   -- A stream that was trimmed to nothing, by whomever, is still there and knows its last ID: that is the floor then.
@@ -37,7 +38,7 @@ local function look(stream, meta, live, directory, cursor, path, name)
 
   -- A meta hash without its stream (it was deleted), or a stream without meta, is another life of the log.
   if not epoch or (not last and seq ~= floor_seq) then
-    epoch, seq, floor_id, floor_seq, mark = hashed(ARGV[1] .. ' ' .. path), '0', '0', '0', ''
+    epoch, seq, floor_id, floor_seq, mark, deleted = hashed(ARGV[1] .. ' ' .. path), '0', '0', '0', '', ''
     redis.call('DEL', meta)
     if last then
       local first = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
@@ -59,7 +60,7 @@ local function look(stream, meta, live, directory, cursor, path, name)
   return {
     epoch, head_id, head_seq, floor_id, floor_seq,
     prev and prev[1] or '', prev and prev[2][2] or '', following and following[1] or '', following and following[2][2] or '',
-    newest_live and newest_live[1] or '0', mark,
+    newest_live and newest_live[1] or '0', mark, deleted,
   }
 end
 

@@ -1,0 +1,158 @@
+"""Delete a channel or all channels of a tenant, archived first."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ops.cli.failure import EXIT_USAGE, CommandFailed
+from ops.cli.options import DEFAULT_DATA, Data, Redis, Tenant, channel_of, new_app, run
+
+if TYPE_CHECKING:
+    from hub.config import Settings
+    from hub.storage.archive import StoreArchive
+    from ops.cli.deleting import ChannelDeleter, DeletionArchive
+    from streams.channel import Channel
+
+app = new_app()
+
+
+@app.command()
+def delete(
+    tenant: Tenant,
+    channel: Annotated[str, typer.Argument(help="kind:name, such as conversation:42.")] = "",
+    is_all: Annotated[bool, typer.Option("--all", help="All channels of the tenant, but for `system:` ones.")] = False,
+    is_dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would go.")] = False,
+    is_sure: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    is_unarchived: Annotated[
+        bool,
+        typer.Option("--without-archive", help="Do not archive events first: those that are not archived are lost."),
+    ] = False,
+    is_purge: Annotated[
+        bool,
+        typer.Option(
+            "--purge-archive", help="Archive nothing, and remove archived events, too; refused under legal hold."
+        ),
+    ] = False,
+    by: Annotated[str, typer.Option(help="Who deletes, for the record.  [default: this account's name]")] = "",
+    redis: Redis = "",
+    data: Data = DEFAULT_DATA,
+) -> None:
+    """Print a JSON object for each channel. Whoever follows one is told; the deletion is an event in `system:deletions`.
+
+    A deletion that was cut off is completed by the next one. Use the settings of the hub (HUB_RETENTION, HUB_AUDIT_KEY, S3_BUCKET).
+
+    Example: hub delete conversation:42 --tenant acme --dry-run
+    """
+    if is_all == bool(channel):
+        raise CommandFailed("name a channel, or use --all", EXIT_USAGE)
+    places = [channel_of(tenant, channel)] if channel else []
+    if any(place.kind.value == "system" for place in places):
+        raise CommandFailed("channels of the kind system are the hub's own records and stay", EXIT_USAGE)
+    how = {"archives": not (is_unarchived or is_purge), "purges": is_purge}
+    found = run(_plan(redis, data, tenant, places, how))
+    for one in found:
+        print(json.dumps(one))
+    if is_dry_run:
+        return
+    if not is_sure:
+        _ask(len(found), tenant)
+    run(_delete(redis, data, [channel_of(tenant, str(one["channel"])) for one in found], by or _account(), how))
+
+
+def _ask(count: int, tenant: str) -> None:
+    import sys
+
+    if not sys.stdin.isatty():
+        raise CommandFailed("add --yes to delete without a question", EXIT_USAGE)
+    typer.confirm(f"Delete {count} channels of tenant {tenant}?", abort=True, err=True)
+
+
+def _account() -> str:
+    import getpass
+    import re
+
+    from streams.channel import NAME_PATTERN
+
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):
+        name = ""
+    return name if re.fullmatch(NAME_PATTERN, name) else "operator"
+
+
+async def _plan(
+    redis: str, data: Path, tenant: str, places: list[Channel], how: dict[str, bool]
+) -> list[dict[str, object]]:
+    from ops.cli.log_access import stored_log_at
+    from streams.records.listed_channels import listed_channels
+
+    is_all = not places
+    if is_all:
+        async with stored_log_at(redis, data) as stored:
+            places = [one.channel async for one in listed_channels(stored, tenant, "*")]
+    async with _deleter(redis, data, "", how) as deleter:
+        found = []
+        for place in dict.fromkeys([*places, *(await deleter.unfinished(tenant) if is_all else [])]):
+            if place.kind.value == "system":
+                continue
+            deleter.refuse_held(place)
+            if (one := await deleter.plan(place)) is not None:
+                found.append(one)
+    if not found:
+        raise CommandFailed(
+            f"tenant {tenant} has no channels" if is_all else f"no such channel: {places[0].wire} of tenant {tenant}"
+        )
+    return found
+
+
+async def _delete(redis: str, data: Path, places: list[Channel], by: str, how: dict[str, bool]) -> None:
+    async with _deleter(redis, data, by, how) as deleter:
+        for place in places:
+            print(json.dumps(await deleter.delete(place) | {"deleted": True}), flush=True)
+
+
+@asynccontextmanager
+async def _deleter(redis: str, data: Path, by: str, how: dict[str, bool]) -> AsyncIterator[ChannelDeleter]:
+    import os
+    from dataclasses import replace
+
+    from hub.config import Settings
+    from hub.storage.choice import open_archive, open_store
+    from ops.cli.deleting import ChannelDeleter
+    from ops.cli.log_access import log_at
+
+    settings = replace(Settings.from_env(os.environ), data_dir=str(data))
+    archive, files = open_archive(settings), open_store(settings)
+    try:
+        kept = _archive_of(settings, archive, is_needed=how["archives"] or how["purges"]) if archive else None
+        async with log_at(redis, data, may_begin=False) as log:
+            yield ChannelDeleter(log, files, kept, by, **how)
+    finally:
+        await files.close()
+        if archive is not None:
+            await archive.close()
+
+
+def _archive_of(settings: Settings, archive: StoreArchive, *, is_needed: bool) -> DeletionArchive | None:
+    """The archive with its key and policy; None if there is none and none is needed.
+
+    Raises:
+        CommandFailed: the settings are not those of the hub that keeps the archive.
+    """
+    from hub.storage.choice import audit_key_path, audit_signer
+    from ops.cli.deleting import DeletionArchive
+
+    key = audit_key_path(settings)
+    if settings.retention is None:
+        if not is_needed and not key.exists():
+            return None  # a bucket for files, without an archive
+        raise CommandFailed("set HUB_RETENTION as the hub has it: a legal hold is named there", EXIT_USAGE)
+    if not key.exists():
+        raise CommandFailed(f"the key that signs checkpoints is not at {key}: set HUB_AUDIT_KEY as the worker has it")
+    return DeletionArchive(archive, settings.retention, audit_signer(settings))

@@ -1,0 +1,164 @@
+"""Deletes channels: archives them first, ends their life, removes files and records, and puts the deletion on record.
+
+The steps of a channel follow each other so that a deletion that was cut off at any of them is completed by the next one:
+archive what is there; end the life in one step, after which nobody reads or continues it; remove files and parked work;
+archive what was added meanwhile; record the deletion; forget the events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from hub.storage.store import ObjectStore
+from ops.cli.failure import CommandFailed
+from streams.archive.keeper import Keeper
+from streams.archive.notes import Signer
+from streams.archive.objects import ArchiveObjects, ChannelFolder
+from streams.archive.retention import RetentionPolicy
+from streams.channel import Channel, parse_channel
+from streams.errors import ArchiveDiffers
+from streams.records.archive import ArchiveRecords, ChannelFacts, DamagedFacts
+from streams.records.deletions import Deletions, SideKeys, is_of_deleted
+from streams.records.uploads import UploadRecord
+from streams.redis.deleted import DeletedLog
+from streams.redis.log import Log
+
+_INTERVAL_S: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class DeletionArchive:
+    """The archive that deleted channels move to.
+
+    Attributes:
+        policy: names the channels under legal hold.
+        signer: signs the checkpoints.
+    """
+
+    objects: ArchiveObjects
+    policy: RetentionPolicy
+    signer: Signer
+
+
+class ChannelDeleter:
+    """Deletes channels.
+
+    Args:
+        log: the log.
+        files: the store of uploaded files.
+        archive: the archive; None if there is none.
+        by: who deletes.
+        archives: archive the channel's events before they are removed.
+        purges: remove its archived events, too.
+    """
+
+    def __init__(
+        self, log: Log, files: ObjectStore, archive: DeletionArchive | None, by: str, *, archives: bool, purges: bool
+    ) -> None:
+        self._log, self._files, self._archive = log, files, archive
+        self._archives, self._purges = archives, purges
+        self._deletions = Deletions(log, by)
+        self._waiting = DeletedLog(log)
+        self._records, self._waiting_records = ArchiveRecords(log), ArchiveRecords(self._waiting)
+        self._side: SideKeys | None = None
+
+    def refuse_held(self, channel: Channel) -> None:
+        """Refuse a channel under legal hold if events of it would be removed for good.
+
+        Raises:
+            CommandFailed: it is under hold.
+        """
+        if self._archive is None or (self._archives and not self._purges):
+            return
+        if self._archive.policy.of(channel).is_held:
+            told = f"{channel.wire} is under legal hold (HUB_RETENTION): it can be deleted only with all of it archived"
+            raise CommandFailed(told)
+
+    async def plan(self, channel: Channel) -> dict[str, Any] | None:
+        """The things that a deletion would remove, and those that stay in the archive; None if there is nothing."""
+        facts = await self._facts(channel)
+        is_begun = await self._deletions.unfinished(channel) is not None
+        side = await self._side_keys(channel.tenant)
+        files, beside = await self._deletions.files(channel, side), side.of(channel)
+        if facts is None and not files and not beside and not is_begun:
+            return None
+        found: dict[str, Any] = {"channel": channel.wire, "events": facts.seq if facts else 0}
+        found |= {"bytes": await self._records.memory_bytes(channel), "keys": len(beside) + 2 * (facts is not None)}
+        found |= {"files": len(files), "file_bytes": sum(one.size for one in files)}
+        if self._archive is not None and facts is not None and facts.mark.number:
+            folder = ChannelFolder(self._archive.objects, channel, facts.epoch)
+            manifest = await folder.newest_manifest(facts.mark.number)
+            segments = manifest.segments if manifest else ()
+            found |= {"segments": len(segments), "segment_bytes": sum(one.bytes for one in segments)}
+        return found | ({"is_begun": True} if is_begun else {})
+
+    async def unfinished(self, tenant: str) -> list[Channel]:
+        """The channels of a tenant whose deletion was cut off."""
+        return [parse_channel(tenant, wire) for wire in (await self._side_keys(tenant)).unfinished]
+
+    async def delete(self, channel: Channel) -> dict[str, Any]:
+        """Delete a channel, or complete its deletion; returns what was done.
+
+        Raises:
+            CommandFailed: it is under legal hold.
+            ArchiveDiffers, LogUnavailable: it is not deleted, or not completely; the next call completes it.
+        """
+        self.refuse_held(channel)
+        done: dict[str, Any] | None = None
+        if await self._deletions.unfinished(channel) is not None:
+            done = await self._complete(channel)
+        facts = await self._facts(channel)
+        side = (await self._side_keys(channel.tenant)).of(channel)
+        if facts is None or not facts.seq:  # nothing was written, or not since it was deleted
+            await self._deletions.end_life(channel, side)
+            return done or {"channel": channel.wire, "events": 0}
+        if self._archives:
+            await self._keeper(self._log).archive_whole(channel, trims=False)
+        await self._deletions.end_life(channel, side)
+        return await self._complete(channel)
+
+    async def _complete(self, channel: Channel) -> dict[str, Any]:
+        deletion = await self._deletions.unfinished(channel)
+        if deletion is None:  # another command has completed it
+            return {"channel": channel.wire, "events": 0}
+        await self._deletions.drop_parked(channel)
+        files = await self._drop_files([
+            one for one in await self._deletions.files(channel, await self._side_keys(channel.tenant))
+            if is_of_deleted(one, deletion)
+        ])  # fmt: skip # one list
+        if self._archives:
+            await self._keeper(self._waiting).archive_whole(channel, trims=True)
+        facts = await self._waiting_records.facts(channel)
+        archived_to = facts.mark.upto.seq if isinstance(facts, ChannelFacts) else 0
+        if self._purges and isinstance(facts, ChannelFacts) and self._archive is not None:
+            await self._keeper(self._waiting).remove_whole(facts)
+        told = {"archived_to": archived_to, "is_purged": self._purges, "files": files}
+        await self._deletions.record(channel, deletion, told)
+        await self._deletions.forget(channel)
+        return {"channel": channel.wire, "events": deletion.seq, **told}
+
+    async def _facts(self, channel: Channel) -> ChannelFacts | None:
+        facts = await self._records.facts(channel)
+        if isinstance(facts, DamagedFacts):
+            raise ArchiveDiffers(f"the record of {channel.wire} in Redis (the meta hash) is damaged")
+        return facts
+
+    async def _side_keys(self, tenant: str) -> SideKeys:
+        if self._side is None:
+            self._side = await self._deletions.side_keys(tenant)
+        return self._side
+
+    def _keeper(self, log: Log | DeletedLog) -> Keeper:
+        if self._archive is None:
+            raise CommandFailed("there is no archive (HUB_RETENTION begins one); --without-archive deletes without it")
+        return Keeper(log, self._archive.objects, self._archive.policy, self._archive.signer, _INTERVAL_S)
+
+    async def _drop_files(self, files: Sequence[UploadRecord]) -> int:
+        for upload in files:
+            for pending in await self._files.pending(upload.key):
+                await self._files.abort(pending.key, pending.handle)
+            await self._files.delete(upload.key)
+            await self._deletions.drop_file(upload)
+        return len(files)

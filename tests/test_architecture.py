@@ -124,6 +124,7 @@ PLACES: Final = {
     "opentelemetry": ("ops/tracing.py", "streams/tracing.py"),
     "typer": ("ops/cli/",),
     "rich": ("ops/cli/",),
+    "pyarrow": ("ops/cli/audit_export.py",),
 }
 """Third-party package → where it may be imported: a folder, a file, or the beginning of file names."""
 

@@ -88,6 +88,14 @@ Data: TypeAlias = Annotated[
     ),
 ]
 
+From: TypeAlias = Annotated[
+    str, typer.Option("--from", help="Start at this time (RFC 3339), such as 2026-11-23T04:59:00Z.")
+]
+To: TypeAlias = Annotated[str, typer.Option("--to", help="End at this time (RFC 3339).")]
+Types: TypeAlias = Annotated[
+    str, typer.Option("--types", help="Only these types, separated by commas; chat.* selects a whole family.")
+]
+
 
 class Format(StrEnum):
     """The output format: `jsonl` is one wire event per line, `text` is for people."""

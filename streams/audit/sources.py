@@ -27,11 +27,13 @@ class HistoryExtent(NamedTuple):
 
     Attributes:
         removed: the newest event that cannot be read any more.
-        head_seq: the newest event.
+        head_seq: the newest event that can be read.
+        recorded_seq: the newest event that is known; an archive alone may not have it yet.
     """
 
     removed: Position
     head_seq: int
+    recorded_seq: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,7 @@ class LoggedHistories:
     async def extent(self, channel: Channel) -> HistoryExtent:
         """See HistorySource."""
         record = await self._record(channel)
-        return HistoryExtent(self._log.floor_of(record), record.seq)
+        return HistoryExtent(self._log.floor_of(record), record.seq, record.seq)
 
     async def page(self, channel: Channel, after: str = START, upto: str = "+") -> list[Entry]:
         """See HistorySource."""
@@ -185,9 +187,10 @@ class ArchivedHistories:
         self._places: dict[Channel, ArchivePlace] = {}
 
     async def extent(self, channel: Channel) -> HistoryExtent:
-        """See HistorySource. The head is the newest event under a checkpoint; not all up to it may be archived yet."""
-        head = self._head_of(channel)
-        return HistoryExtent((await self._place(channel)).mark.removed, head.begin + head.size)
+        """See HistorySource."""
+        head, mark = self._head_of(channel), (await self._place(channel)).mark
+        begin = mark.removed if mark.number else Position(START, head.begin)
+        return HistoryExtent(begin, mark.upto.seq if mark.number else head.begin, head.begin + head.size)
 
     async def page(self, channel: Channel, after: str = START, upto: str = "+") -> list[Entry]:
         """See HistorySource."""

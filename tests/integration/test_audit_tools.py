@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import csv
 import json
+import re
+import shutil
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pyarrow.parquet
 import pytest
 from redis import Redis
 
+from ops.cli.audit_export import ExportFormat, export
+from ops.cli.selection import Selection
+from streams.audit.sources import LoggedHistories
 from streams.channel import Channel, parse_channel
+from streams.redis.keys import Keys
 from streams.redis.log import Log
+from streams.redis.stored import StoredLog
 from support.archive_rig import SIGNER, keeper, write
 from support.redis_server import RedisServer
+from support.until import until
 
 CommandLine = Callable[..., tuple[int, str, str]]
 EVENTS, KEPT, TENANT = 600, 100, "audited"
@@ -103,3 +114,128 @@ def test_events_are_verified_and_proved(command_line: CommandLine, scene: Scene,
     assert (code, err, json.loads(out)["seq"]) == (0, "", 101)
     code, _, err = command_line("audit", "prove", "conversation:lung", scene.ids[100], *where)
     assert (code, "no such channel" in err) == (1, True)
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv", "parquet", "cloudevents"])
+def test_events_are_exported_across_hot_and_cold(
+    command_line: CommandLine, scene: Scene, where: tuple[str, ...], tmp_path: Path, form: str
+) -> None:
+    """In every format each event once and in order; with the archive alone those that are in it, and a word about the rest."""
+    out = tmp_path / "history"
+    code, told, err = command_line("audit", "export", "--all", "--format", form, "-o", str(out), *where)
+    is_alone = "--archive-only" in where
+    count = EVENTS - KEPT if is_alone else EVENTS + 5
+    assert (code, json.loads(told)["events"], json.loads(told)["whole"]) == (0, count, True)
+    assert ("recorded, but not yet in the archive" in err) is is_alone
+    rows = READERS[form](out)
+    assert [(one["channel"], one["seq"]) for one in rows[: EVENTS - KEPT]] == [
+        (scene.long.wire, seq) for seq in range(1, EVENTS - KEPT + 1)
+    ]
+    assert [one["id"] for one in rows][:EVENTS] == scene.ids[: min(count, EVENTS)]
+    assert rows[7]["payload"] == {"text": "hello 7"}
+    assert [path.name for path in tmp_path.iterdir()] == ["history"]
+
+
+def jsonl(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def cloudevents(path: Path) -> list[dict[str, Any]]:
+    found = jsonl(path)
+    assert {"specversion", "id", "source", "type", "time", "data"} <= found[0].keys()
+    assert all(re.fullmatch(r"[a-z0-9]{1,20}", name) for one in found for name in one)  # the rule for attributes
+    return [
+        {
+            "channel": one["source"].rpartition("/")[2],
+            "seq": int(one["sequence"]),
+            "id": one["id"],
+            "payload": one["data"],
+        }
+        for one in found
+    ]
+
+
+def rows_of_csv(path: Path) -> list[dict[str, Any]]:
+    with path.open(newline="") as file:
+        return [one | {"seq": int(one["seq"]), "payload": json.loads(one["payload"])} for one in csv.DictReader(file)]
+
+
+def rows_of_parquet(path: Path) -> list[dict[str, Any]]:
+    found = pyarrow.parquet.read_table(path).to_pylist()
+    assert found[0]["time"].year >= 2020
+    return [one | {"payload": json.loads(one["payload"])} for one in found]
+
+
+READERS = {"jsonl": jsonl, "csv": rows_of_csv, "parquet": rows_of_parquet, "cloudevents": cloudevents}
+
+
+def test_an_export_is_of_a_time_and_of_types_and_byte_for_byte(
+    command_line: CommandLine, scene: Scene, tmp_path: Path
+) -> None:
+    """JSON lines are the bytes that `hub replay` prints, which clients got."""
+    out = tmp_path / "lines"
+    begin = datetime.fromtimestamp(int(scene.ids[300].partition("-")[0]) / 1000, UTC).isoformat()
+    code, _, err = command_line("audit", "export", scene.long.wire, "-o", str(out), "--from", begin, *scene.whole)
+    _, replayed, _ = command_line("replay", scene.long.wire, "--from", begin, *scene.whole)
+    assert (code, err, out.read_text()) == (0, "", replayed)
+    command_line("audit", "export", scene.long.wire, "-o", str(out), "--types", "team.*", *scene.whole)
+    assert out.read_bytes() == b""
+    code, _, err = command_line("audit", "export", scene.long.wire, "-o", str(out), "--format", "xml", *scene.whole)
+    assert (code, "jsonl, csv, parquet, cloudevents" in err) == (2, True)
+
+
+async def test_an_interrupted_export_leaves_no_file(scene: Scene, tmp_path: Path) -> None:
+    """Ctrl-C cancels the task: there is neither a file nor a half one, and an earlier file stays as it was."""
+    out = tmp_path / "history"
+    out.write_text("earlier")
+    log = await StoredLog.open(scene.url)
+    assert log is not None
+    work = export(LoggedHistories(log), [scene.long], Selection("0", "+", ()), ExportFormat.JSONL, out)
+    task = asyncio.create_task(work)
+    await until((tmp_path / "history.part").exists)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    log.close()
+    assert (sorted(stored(tmp_path)), out.read_text()) == ([str(out)], "earlier")
+
+
+def test_holes_and_a_trimmed_beginning_are_told(command_line: CommandLine, tmp_path: Path) -> None:
+    """By replay and export, in Redis and in the archive: at the beginning, in the middle, at the end; the code is 1."""
+    server = RedisServer()
+    try:
+        channel, ids = parse_channel(TENANT, "conversation:a"), asyncio.run(_broken(server.url, tmp_path))
+        where = ("--tenant", TENANT, "--redis", server.url, "--data", str(tmp_path))
+        with Redis.from_url(server.url) as redis:
+            config: Any = redis.hgetall("hub:config")
+            stream = Keys(int(config[b"partitions"]), config[b"tags"].decode().split()).of(channel).stream.decode()
+
+            def told() -> str:
+                code, _, err = command_line("replay", channel.wire, *where)
+                exported = command_line("audit", "export", channel.wire, "-o", str(tmp_path / "out"), *where)
+                assert (code, exported[0], json.loads(exported[1])["whole"]) == (1, 1, False)
+                assert err.splitlines()[:-1] == exported[2].splitlines()[:-1]
+                return err
+
+            assert command_line("replay", channel.wire, *where)[0] == 0
+            redis.xdel(stream, ids[70])
+            assert "seq 71 to 71 are missing before event" in told()
+            redis.xdel(stream, ids[-1])
+            assert "seq 100 to 100 are missing at the end" in told()
+            redis.delete(stream)
+            assert "seq 51 to 100 are missing at the end" in told()
+        (segment,) = (tmp_path / "archive" / "objects" / TENANT).rglob("segment/*")
+        shutil.move(segment, tmp_path / "kept")
+        assert "is damaged, or its segment is missing" in told()
+        shutil.rmtree(tmp_path / "archive")
+        assert "events up to seq 50" in told()
+    finally:
+        server.close()
+
+
+async def _broken(url: str, data: Path) -> list[str]:
+    log = await Log.open(url)
+    ids = await write(log, parse_channel(TENANT, "conversation:a"), 100)
+    await keeper(log, data / "archive", "*=hot_count:50").turn()
+    await log.close()
+    return ids

@@ -6,12 +6,14 @@
 --
 -- It reads a few at a time, so that Redis itself never holds many of the largest. It writes nothing.
 --
--- Reply: entries as XRANGE gives them. Fewer than asked for is no sign of the end; none is.
+-- Reply: four texts an entry: its id; its seq, "" in the live lane; its checksum, nil where it has none; and what is under the
+-- checksum, joined by newlines: type, v, actor, meta, data. As XRANGE gives an entry, it has four times as many to be packed here
+-- and parsed there. Fewer entries than asked for are no sign of the end; none are.
 -- With KEYS[2]: epoch, the mark of the archive, the floor's id, and the entries. The mark is "" where the archive has nothing to
 -- add. Where the range begins below the floor, it begins in the archive, and no entries are read.
 local AT_ONCE = 32
 local start, most, left = ARGV[2], tonumber(ARGV[4]), tonumber(ARGV[5])
-local found = {}
+local found, size, count = {}, 0, 0
 
 -- True if the range begins with an event that was trimmed.
 local function begins_below(floor)
@@ -24,15 +26,27 @@ local function begins_below(floor)
   return n <= floor_n
 end
 
+local function take(id, seq, checksum, type, v, actor, meta, data)
+  left = left - #data
+  if left < 0 and count > 0 then return false end
+  found[size + 1], found[size + 2], found[size + 3] = id, seq, checksum
+  found[size + 4] = type .. '\n' .. v .. '\n' .. actor .. '\n' .. meta .. '\n' .. data
+  size, count = size + 4, count + 1
+  return true
+end
+
 local function read()
-  while #found < most do
-    local asked = math.min(AT_ONCE, most - #found)
+  while count < most do
+    local asked = math.min(AT_ONCE, most - count)
     local entries = redis.call(ARGV[1], KEYS[1], start, ARGV[3], 'COUNT', asked)
     for _, entry in ipairs(entries) do
-      local fields = entry[2]
-      left = left - #fields[fields[1] == 'seq' and 10 or #fields - 2]
-      if left < 0 and #found > 0 then return found end
-      found[#found + 1] = entry
+      local f, is_taken = entry[2]
+      if f[1] == 'seq' then
+        is_taken = take(entry[1], f[2], f[14] or false, f[4], f[6], f[8], f[12], f[10])
+      else
+        is_taken = take(entry[1], '', false, f[2], f[4], f[6], f[10], f[8])
+      end
+      if not is_taken then return found end
     end
     if #entries < asked then return found end
     start = '(' .. entries[#entries][1]

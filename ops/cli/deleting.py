@@ -8,38 +8,20 @@ archive what was added meanwhile; record the deletion; forget the events.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from hub.storage.store import ObjectStore
 from ops.cli.failure import CommandFailed
+from ops.cli.keeping import OwnArchive, keeper_of
 from streams.archive.keeper import Keeper
-from streams.archive.notes import Signer
-from streams.archive.objects import ArchiveObjects, ChannelFolder
-from streams.archive.retention import RetentionPolicy
+from streams.archive.objects import ChannelFolder
 from streams.channel import Channel, parse_channel
 from streams.errors import ArchiveDiffers
 from streams.records.archive import ArchiveRecords, ChannelFacts, DamagedFacts
-from streams.records.deletions import Deletions, SideKeys, is_of_deleted
+from streams.records.deletions import Deletions, SideKeys, deletions_of, is_of_deleted
 from streams.records.uploads import UploadRecord
 from streams.redis.deleted import DeletedLog
 from streams.redis.log import Log
-
-_INTERVAL_S: Final = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class DeletionArchive:
-    """The archive that deleted channels move to.
-
-    Attributes:
-        policy: names the channels under legal hold.
-        signer: signs the checkpoints.
-    """
-
-    objects: ArchiveObjects
-    policy: RetentionPolicy
-    signer: Signer
 
 
 class ChannelDeleter:
@@ -55,7 +37,7 @@ class ChannelDeleter:
     """
 
     def __init__(
-        self, log: Log, files: ObjectStore, archive: DeletionArchive | None, by: str, *, archives: bool, purges: bool
+        self, log: Log, files: ObjectStore, archive: OwnArchive | None, by: str, *, archives: bool, purges: bool
     ) -> None:
         self._log, self._files, self._archive = log, files, archive
         self._archives, self._purges = archives, purges
@@ -119,6 +101,11 @@ class ChannelDeleter:
         await self._deletions.end_life(channel, side)
         return await self._complete(channel)
 
+    async def archive_records(self, tenant: str) -> None:
+        """Archive the records of the tenant's deletions, so that a restore from the archive leaves these channels out."""
+        if self._archive is not None:
+            await self._keeper(self._log).archive_whole(deletions_of(tenant), trims=False)
+
     async def _complete(self, channel: Channel) -> dict[str, Any]:
         deletion = await self._deletions.unfinished(channel)
         if deletion is None:  # another command has completed it
@@ -153,7 +140,7 @@ class ChannelDeleter:
     def _keeper(self, log: Log | DeletedLog) -> Keeper:
         if self._archive is None:
             raise CommandFailed("there is no archive (HUB_RETENTION begins one); --without-archive deletes without it")
-        return Keeper(log, self._archive.objects, self._archive.policy, self._archive.signer, _INTERVAL_S)
+        return keeper_of(log, self._archive)
 
     async def _drop_files(self, files: Sequence[UploadRecord]) -> int:
         for upload in files:

@@ -73,11 +73,13 @@ async def log_at(url: str, data: Path, *, may_begin: bool) -> AsyncIterator[Log]
             calls.close()
         if keys is None and not may_begin:
             raise no_log(url, data)
-        log = await Log.open(address, partitions=keys.partitions if keys else settings.partitions)
-        try:
-            yield log
-        finally:
-            await log.close()
+        partitions = keys.partitions if keys else settings.partitions
+        async with reading_archive(settings) as (_, cold):
+            log = await Log.open(address, partitions=partitions, cold=cold)
+            try:
+                yield log
+            finally:
+                await log.close()
 
 
 @contextlib.asynccontextmanager

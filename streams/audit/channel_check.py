@@ -77,7 +77,8 @@ async def verify_log(log: StoredLog, channel: Channel, evidence: ArchiveEvidence
             if evidence is not None:
                 await found.take_archive(evidence, [one for one in heads if one.epoch == before.deletion.epoch])
             return found
-        found = Audit(channel, before, before.deletion if recorded else None)
+        is_first = bool(heads) and heads[0].begin == 0 and all(one.epoch == before.epoch for one in heads)
+        found = Audit(channel, before, before.deletion if recorded else None, is_first=is_first)
         if evidence is not None:
             await found.take_archive(evidence, heads)
         else:
@@ -115,13 +116,21 @@ class Audit:
         channel: the channel.
         record: the record as it was before the first event was read; None without a Redis.
         deletion: the deletion before this life of the channel, if it is on record.
+        is_first: the archive knows the epoch from its first event, and no other; so it is after a restore from the archive.
 
     Attributes:
         faults: the errors found, as sentences.
         first_bad_seq: the seq of the first error; None if there is none.
     """
 
-    def __init__(self, channel: Channel, record: ChannelRecord | None, deletion: Deletion | None = None) -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        record: ChannelRecord | None,
+        deletion: Deletion | None = None,
+        *,
+        is_first: bool = False,
+    ) -> None:
         self.faults: list[str] = []
         self.first_bad_seq: int | None = None
         self._channel, self._record, self._before = channel, record, deletion
@@ -136,7 +145,7 @@ class Audit:
         if record.epoch is None:
             rest = "its events are gone too" if record.last_id is None else "events are there"
             self._add_fault(1, f"the record of epoch, seq and floor is gone; {rest}")
-        elif record.first_epoch not in {None, record.epoch} and deletion is None:
+        elif record.first_epoch not in {None, record.epoch} and deletion is None and not is_first:
             told = f"epoch {record.epoch} is not the first ({record.first_epoch}): its stream or its record was lost before"
             self._add_fault(1, told)
 

@@ -11,8 +11,9 @@ import httpx
 import pytest
 
 from hub.storage.local import LocalStore
-from ops.cli.deleting import ChannelDeleter, DeletionArchive
+from ops.cli.deleting import ChannelDeleter
 from ops.cli.failure import CommandFailed
+from ops.cli.keeping import OwnArchive
 from streams.archive.objects import ChannelFolder
 from streams.archive.retention import parse_retention
 from streams.archive.segments import SegmentCodec, read_line
@@ -60,7 +61,7 @@ def hub(
 def deleter(
     log: Log, data: Path, *, policy: str = POLICY, archives: bool = True, purges: bool = False
 ) -> ChannelDeleter:
-    archive = DeletionArchive(archive_in(data / "archive"), parse_retention(policy), SIGNER)
+    archive = OwnArchive(archive_in(data / "archive"), parse_retention(policy), SIGNER)
     files = LocalStore(data / "files", lambda: 0.0)
     return ChannelDeleter(log, files, archive, "carol", archives=archives, purges=purges)
 

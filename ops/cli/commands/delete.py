@@ -14,9 +14,7 @@ from ops.cli.failure import EXIT_USAGE, CommandFailed
 from ops.cli.options import DEFAULT_DATA, Data, Redis, Tenant, channel_of, new_app, run
 
 if TYPE_CHECKING:
-    from hub.config import Settings
-    from hub.storage.archive import StoreArchive
-    from ops.cli.deleting import ChannelDeleter, DeletionArchive
+    from ops.cli.deleting import ChannelDeleter
     from streams.channel import Channel
 
 app = new_app()
@@ -115,6 +113,7 @@ async def _delete(redis: str, data: Path, places: list[Channel], by: str, how: d
     async with _deleter(redis, data, by, how) as deleter:
         for place in places:
             print(json.dumps(await deleter.delete(place) | {"deleted": True}), flush=True)
+        await deleter.archive_records(places[0].tenant)
 
 
 @asynccontextmanager
@@ -123,36 +122,15 @@ async def _deleter(redis: str, data: Path, by: str, how: dict[str, bool]) -> Asy
     from dataclasses import replace
 
     from hub.config import Settings
-    from hub.storage.choice import open_archive, open_store
+    from hub.storage.choice import open_store
     from ops.cli.deleting import ChannelDeleter
+    from ops.cli.keeping import own_archive
     from ops.cli.log_access import log_at
 
-    settings = replace(Settings.from_env(os.environ), data_dir=str(data))
-    archive, files = open_archive(settings), open_store(settings)
+    files = open_store(replace(Settings.from_env(os.environ), data_dir=str(data)))
     try:
-        kept = _archive_of(settings, archive, is_needed=how["archives"] or how["purges"]) if archive else None
-        async with log_at(redis, data, may_begin=False) as log:
+        is_needed = how["archives"] or how["purges"]
+        async with own_archive(data, is_needed=is_needed) as kept, log_at(redis, data, may_begin=False) as log:
             yield ChannelDeleter(log, files, kept, by, **how)
     finally:
         await files.close()
-        if archive is not None:
-            await archive.close()
-
-
-def _archive_of(settings: Settings, archive: StoreArchive, *, is_needed: bool) -> DeletionArchive | None:
-    """The archive with its key and policy; None if there is none and none is needed.
-
-    Raises:
-        CommandFailed: the settings are not those of the hub that keeps the archive.
-    """
-    from hub.storage.choice import audit_key_path, audit_signer
-    from ops.cli.deleting import DeletionArchive
-
-    key = audit_key_path(settings)
-    if settings.retention is None:
-        if not is_needed and not key.exists():
-            return None  # a bucket for files, without an archive
-        raise CommandFailed("set HUB_RETENTION as the hub has it: a legal hold is named there", EXIT_USAGE)
-    if not key.exists():
-        raise CommandFailed(f"the key that signs checkpoints is not at {key}: set HUB_AUDIT_KEY as the worker has it")
-    return DeletionArchive(archive, settings.retention, audit_signer(settings))

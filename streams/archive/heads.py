@@ -90,21 +90,18 @@ class HeadLog:
         """A signed checkpoint, counted from 1; None if there is none."""
         return await self._objects.read(self._checkpoint_key(number))
 
-    async def size_before(self, time_s: int, count: int) -> int:
-        """The number of heads of the newest checkpoint that is older than a time, out of `count` checkpoints; 0 if there is none.
+    async def number_before(self, time_s: int, count: int) -> int:
+        """The number of the newest checkpoint that is older than a time, out of `count`; 0 if there is none.
 
-        It is where a search for a later head begins, and no proof of anything: a clock may have been set back.
+        It is where a search begins, and no proof of anything: a clock may have been set back.
         """
-        low, high, size = 0, count + 1, 0
+        low, high = 0, count + 1
         while high - low > 1:
             middle = (low + high) // 2
             note = await self.checkpoint(middle)
-            checkpoint = None if note is None else read_checkpoint(note)
-            if checkpoint is not None and checkpoint.time_s < time_s:
-                low, size = middle, checkpoint.size
-            else:
-                high = middle
-        return size
+            is_before = note is not None and read_checkpoint(note).time_s < time_s
+            low, high = (middle, high) if is_before else (low, middle)
+        return low
 
     async def leaves(self, size: int, first: int = 0) -> AsyncIterator[list[bytes]]:
         """The leaves from `first` on of the log at this size, bundle by bundle.

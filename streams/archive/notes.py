@@ -152,13 +152,13 @@ class Opened(NamedTuple):
     signers: tuple[str, ...]
 
 
-def open_checkpoint(note: bytes, keys: Iterable[PublicKey]) -> Opened:
-    """Read a signed checkpoint.
+def open_note(note: bytes, keys: Iterable[PublicKey]) -> tuple[bytes, tuple[str, ...]]:
+    """The text of a signed note, and the names of the known keys that signed it.
 
     Raises:
         NoteRefused: it is malformed, or none of the keys has signed it.
     """
-    checkpoint, text, signatures = _parse(note)
+    text, signatures = _parse_note(note)
     by_id = {(key.name, key.id): key for key in keys}
     found = []
     for name, data in signatures:
@@ -170,7 +170,17 @@ def open_checkpoint(note: bytes, keys: Iterable[PublicKey]) -> Opened:
     if not found:
         names = ", ".join(name for name, _ in signatures)
         raise NoteRefused(f"no known key has signed it; signers: {names or 'none'}")
-    return Opened(checkpoint, tuple(found))
+    return text, tuple(found)
+
+
+def open_checkpoint(note: bytes, keys: Iterable[PublicKey]) -> Opened:
+    """Read a signed checkpoint.
+
+    Raises:
+        NoteRefused: it is malformed, or none of the keys has signed it.
+    """
+    text, signers = open_note(note, keys)
+    return Opened(_parse_checkpoint(text), signers)
 
 
 def read_checkpoint(note: bytes) -> Checkpoint:
@@ -179,16 +189,24 @@ def read_checkpoint(note: bytes) -> Checkpoint:
     Raises:
         NoteRefused: it is malformed.
     """
-    return _parse(note)[0]
+    return _parse_checkpoint(_parse_note(note)[0])
 
 
-def _parse(note: bytes) -> tuple[Checkpoint, bytes, list[tuple[str, bytes]]]:
+def _parse_note(note: bytes) -> tuple[bytes, list[tuple[str, bytes]]]:
     try:
-        body, _, rest = note.decode().rpartition("\n\n")
-        origin, size, root, *extra = body.split("\n")
+        body, separator, rest = note.decode().rpartition("\n\n")
         lines = [line.removeprefix(_DASH).split(" ") for line in rest.splitlines() if line.startswith(_DASH)]
         signatures = [(name, b64decode(data, validate=True)) for name, data in lines]
-        checkpoint = Checkpoint(origin, int(size), b64decode(root, validate=True), tuple(extra))
+    except ValueError as error:
+        raise NoteRefused("not a signed note") from error
+    if not separator:
+        raise NoteRefused("not a signed note")
+    return body.encode() + b"\n", signatures
+
+
+def _parse_checkpoint(text: bytes) -> Checkpoint:
+    try:
+        origin, size, root, *extra = text.decode().removesuffix("\n").split("\n")
+        return Checkpoint(origin, int(size), b64decode(root, validate=True), tuple(extra))
     except ValueError as error:
         raise NoteRefused("not a signed checkpoint") from error
-    return checkpoint, body.encode() + b"\n", signatures

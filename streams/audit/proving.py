@@ -63,7 +63,9 @@ class Prover:
         """
         log, note = HeadLog(self.objects, self.tenant, ""), await self.newest()
         size = read_checkpoint(note).size
-        first = await log.size_before(ms_of_id(event_id) // 1_000 - _SLACK_S, self.checkpoint_count)
+        before = await log.number_before(ms_of_id(event_id) // 1_000 - _SLACK_S, self.checkpoint_count)
+        older = await log.checkpoint(before) if before else None
+        first = read_checkpoint(older).size if older else 0
         found = await self._search(log, channel, seq, first, size)
         if found is None and first and self.bundles_max is None:  # a clock was set back
             found = await self._search(log, channel, seq, 0, size)

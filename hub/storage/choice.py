@@ -6,7 +6,7 @@ import os
 import secrets
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
@@ -76,9 +76,51 @@ def audit_signer(settings: Settings) -> Signer:
         NoteRefused: the file holds something else.
     """
     path = audit_key_path(settings)
-    with suppress(FileExistsError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(f"{Signer(AUDIT_NAME, secrets.token_bytes(32))}\n")
+    make_key(path, AUDIT_NAME)
     return Signer.parse(path.read_text())
+
+
+def make_key(path: Path, name: str) -> bool:
+    """Makes a key for signatures, readable by this account alone; returns False if the file exists, which then stays."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        _write_new(path, Signer(name, secrets.token_bytes(32)))
+    except FileExistsError:
+        return False
+    return True
+
+
+def rotate_audit_key(settings: Settings) -> Signer:
+    """Puts a new key before the present one, which then signs too; returns the signer.
+
+    Raises:
+        FileNotFoundError: there is no key yet.
+        NoteRefused: the file holds something else.
+    """
+    path = audit_key_path(settings)
+    return _replace_key(path, Signer.parse(path.read_text()).rotated(secrets.token_bytes(32)))
+
+
+def retire_audit_keys(settings: Settings) -> Signer:
+    """Ends the signing by former keys, whose public keys stay in the file; returns the signer.
+
+    Raises:
+        FileNotFoundError, NoteRefused: as `rotate_audit_key`.
+    """
+    path = audit_key_path(settings)
+    return _replace_key(path, Signer.parse(path.read_text()).alone())
+
+
+def _replace_key(path: Path, signer: Signer) -> Signer:
+    draft = path.with_name(f"{path.name}.new")
+    draft.unlink(missing_ok=True)
+    _write_new(draft, signer)
+    draft.replace(path)
+    return signer
+
+
+def _write_new(path: Path, signer: Signer) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(signer.to_file())
+        file.flush()
+        os.fsync(file.fileno())

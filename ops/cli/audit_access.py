@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -10,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from hub.config import Settings
-from hub.storage.choice import audit_key_path, reading_archive
+from hub.storage.choice import audit_key_path, make_key, reading_archive, retire_audit_keys, rotate_audit_key
 from ops.cli.failure import EXIT_USAGE, CommandFailed
 from ops.cli.log_access import archive_at, stored_log_at
 from streams.archive.notes import NoteRefused, PublicKey, Signer
@@ -20,16 +21,16 @@ from streams.audit.sources import ArchivedHistories, HistorySource, LoggedHistor
 
 
 def keys_of(given: list[str], data: Path) -> list[PublicKey]:
-    """The keys given, or the one of the hub on this data folder; none if there is no such key.
+    """The keys given, or those of the hub on this data folder, former ones included; none if there is no such key.
 
     Raises:
         CommandFailed: one of them is no key.
     """
     try:
         if given:
-            return [PublicKey.parse(text) for text in given]
-        path = audit_key_path(replace(Settings.from_env(os.environ), data_dir=str(data)))
-        return [Signer.parse(path.read_text()).public] if path.exists() else []
+            return [PublicKey.parse(line) for text in given for line in text.split()]
+        path = audit_key_path(_settings(data))
+        return list(Signer.parse(path.read_text()).publics) if path.exists() else []
     except NoteRefused as error:
         raise CommandFailed(str(error), EXIT_USAGE if given else 1) from error
 
@@ -60,8 +61,7 @@ async def source_at(redis: str, data: Path, tenant: str, *, is_archive_only: boo
     Raises:
         CommandFailed: there is no log, or no archive where only that is read.
     """
-    settings = replace(Settings.from_env(os.environ), data_dir=str(data), retention=None)
-    async with reading_archive(settings) as (archive, cold):
+    async with reading_archive(_settings(data)) as (archive, cold):
         if is_archive_only:
             if archive is None or cold is None:
                 raise no_archive(data)
@@ -70,6 +70,55 @@ async def source_at(redis: str, data: Path, tenant: str, *, is_archive_only: boo
         async with stored_log_at(redis, data) as log:
             heads = await read_heads(archive, tenant, ()) if archive else HeadRecord()
             yield LoggedHistories(log, archive, heads)
+
+
+def signer_at(file: Path | None, data: Path) -> Signer:
+    """The signer of a key file; without one, that of the hub on this data folder.
+
+    Raises:
+        CommandFailed: there is no key.
+    """
+    path = file or audit_key_path(_settings(data))
+    try:
+        return Signer.parse(path.read_text())
+    except FileNotFoundError as missing:
+        told = f"there is no key in {path} to sign with: `hub audit key --new FILE` makes one for --signer"
+        raise CommandFailed(told, EXIT_USAGE) from missing
+    except NoteRefused as error:
+        raise CommandFailed(f"{path}: {error}", EXIT_USAGE) from error
+
+
+def changed_keys(data: Path, *, is_rotating: bool) -> list[PublicKey]:
+    """Rotate the hub's key, or retire the former ones; returns the public keys.
+
+    Raises:
+        CommandFailed: there is no key yet, or the file holds something else.
+    """
+    settings = _settings(data)
+    try:
+        signer = rotate_audit_key(settings) if is_rotating else retire_audit_keys(settings)
+    except FileNotFoundError as missing:
+        raise CommandFailed("there is no key yet: a worker makes it when HUB_RETENTION is set") from missing
+    except NoteRefused as error:
+        raise CommandFailed(f"{audit_key_path(settings)}: {error}") from error
+    return list(signer.publics)
+
+
+def made_key(path: Path, name: str) -> list[PublicKey]:
+    """Make a key in a file; returns its public key.
+
+    Raises:
+        CommandFailed: the file exists, or the name cannot be that of a key.
+    """
+    if not re.fullmatch(r"[^\s+]{1,64}", name):
+        raise CommandFailed("--name must be 1 to 64 characters without spaces and +", EXIT_USAGE)
+    if not make_key(path, name):
+        raise CommandFailed(f"{path} exists already; nothing was changed", EXIT_USAGE)
+    return [Signer.parse(path.read_text()).public]
+
+
+def _settings(data: Path) -> Settings:
+    return replace(Settings.from_env(os.environ), data_dir=str(data), retention=None)
 
 
 def no_archive(data: Path) -> CommandFailed:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from ops.cli.audit_report import check_signature
 from ops.cli.failure import EXIT_USAGE, CommandFailed
 from streams.archive.notes import NoteRefused, PublicKey, open_checkpoint
 from streams.archive.proofs import CONSISTENCY_FORMAT, ConsistencyProof, EventProof, ProofRefused
 
 
-def checked(given: bytes, keys: list[str], event: Path | None, known: Path | None) -> str:
-    """The sentence about what a proof or a checkpoint proves.
+def checked(path: Path, keys: list[str], event: Path | None, known: Path | None) -> str:
+    """The sentence about what a proof, a checkpoint or a signature proves.
 
     Args:
-        given: the proof or the checkpoint.
+        path: the file of a proof, of a checkpoint, or of a report, whose signature is beside it.
         keys: public keys that may have signed.
         event: for the proof of an event, a file whose first line it is.
         known: for a proof of consistency, a file with the older checkpoint.
@@ -23,7 +24,10 @@ def checked(given: bytes, keys: list[str], event: Path | None, known: Path | Non
         CommandFailed: it proves nothing, or what it is about was not given.
     """
     try:
-        parsed = [PublicKey.parse(text) for text in keys]
+        parsed = [PublicKey.parse(line) for text in keys for line in text.split()]
+        given = path.read_bytes()
+        if given.lstrip().lower().startswith(b"<!doctype html"):
+            return _report(path, given, parsed)
         if not given.lstrip().startswith(b"{"):
             return _checkpoint(given, parsed)
         if _format_of(given) == CONSISTENCY_FORMAT:
@@ -46,6 +50,16 @@ def _needed(path: Path | None, option: str) -> bytes:
     if path is None:
         raise CommandFailed(f"this proof needs {option}, with what it is about", EXIT_USAGE)
     return path.read_bytes()
+
+
+def _report(path: Path, page: bytes, keys: list[PublicKey]) -> str:
+    signature = path.with_name(f"{path.name}.sig")
+    if not signature.exists():
+        raise ProofRefused(f"there is no signature beside the report, in {signature}")
+    try:
+        return check_signature(page, signature.read_bytes(), keys)
+    except NoteRefused as error:
+        raise ProofRefused(str(error)) from error
 
 
 def _checkpoint(note: bytes, keys: list[PublicKey]) -> str:

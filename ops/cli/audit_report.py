@@ -22,14 +22,18 @@ from streams.channel import Channel
 from streams.times import rfc3339
 
 _FORM: Final = "realtime-hub/report/v1"
+_CODE_FROM: Final = 60
+"""Characters from which on a text is a key or a digest, in small type."""
 _DAY: Final = re.compile(r"(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?")
 _WHOLE: Final = "Everything that was recorded is there, in order and unchanged."
 _STYLE: Final = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; max-width: 60rem; margin: 2rem auto; padding: 0 1.5rem; }
+body { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; }
+body { max-width: 60rem; margin: 2rem auto; padding: 0 1.5rem; }
 h1 { font-size: 1.6rem; margin-bottom: 0; } h2 { font-size: 1.15rem; margin-top: 2rem; break-after: avoid; }
 table { border-collapse: collapse; width: 100%; } tr { break-inside: avoid; }
-th, td { text-align: left; vertical-align: top; padding: .3rem .6rem .3rem 0; border-bottom: 1px solid #ccc; overflow-wrap: anywhere; }
-td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+th, td { text-align: left; vertical-align: top; padding: .3rem .6rem .3rem 0; border-bottom: 1px solid #ccc; }
+th:first-child, td:first-child { min-width: 9rem; overflow-wrap: anywhere; }
+td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; } td.number { white-space: nowrap; }
 .result { font-size: 1.15rem; border-left: .4rem solid #1a7f37; padding: .6rem 1rem; background: #f1f8f3; }
 .result.bad { border-color: #b42318; background: #fdf2f1; }
 code { font: .85em ui-monospace, monospace; overflow-wrap: anywhere; }
@@ -84,7 +88,8 @@ def _bounds(text: str) -> tuple[int, int]:
         begin = datetime(year, month, day, tzinfo=UTC)
         if found[3]:
             return _ms(begin), _ms(begin) + 86_400_000
-        following = datetime(year + (month == 12 or not found[2]), month % 12 + 1 if found[2] else 1, 1, tzinfo=UTC)
+        months = year * 12 + (month if found[2] else 12)
+        following = datetime(months // 12, months % 12 + 1, 1, tzinfo=UTC)
     except ValueError as refused:
         raise CommandFailed(f"--period: there is no {text}", EXIT_USAGE) from refused
     return _ms(begin), _ms(following)
@@ -123,7 +128,7 @@ class CheckpointReport:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class AuditReport:
     """All that the page says."""
 
     tenant: str
@@ -147,8 +152,8 @@ class Report:
         """The result in words."""
         if self.fault_count:
             bad = [one.channel.wire for one in self.channels if one.audit.faults]
-            told = f"{self.fault_count} faults were found, in {len(bad)} of {len(self.channels)} channels"
-            return f"This history is not intact: {told}. They are listed below."
+            several = "1 fault was" if self.fault_count == 1 else f"{self.fault_count} faults were"
+            return f"This history is not intact: {several} found, in {len(bad)} of {len(self.channels)} channels; see below."
         if self.checkpoints.newest is None:
             return (
                 f"{_WHOLE} There is no archive with checkpoints: each event was compared with its checksum, which does not show "
@@ -156,7 +161,10 @@ class Report:
             )
         signed = self.checkpoints.newest.signers
         by = f"signed by {', '.join(signed)}" if signed else "whose signature was not checked, for want of a key"
-        return f"{_WHOLE} Each event was compared with its leaf in a tree whose root is under a checkpoint {by}."
+        return (
+            f"{_WHOLE} Each event that is covered was compared with its leaf in a tree whose root is under a checkpoint {by}; "
+            "a newer one with its checksum."
+        )
 
     def to_html(self) -> str:
         """The page."""
@@ -224,10 +232,13 @@ def _channel_row(one: ChannelReport) -> tuple[str, ...]:
     archive = facts.get("archive", {})
     result = "intact" if not one.audit.faults else f"not intact from seq {one.audit.first_bad_seq}"
     newest = max(facts["to_seq"], archive.get("covered_to_seq", 0))
-    covered, archived = archive.get("covered_to_seq") or "–", archive.get("archived_to_seq") or "–"
-    return (
-        one.channel.wire, f"{one.types.total():,}", one.first, one.last, f"{newest:,}", str(covered), str(archived), result,
-    )  # fmt: skip # in the order of the columns
+    covered, archived = archive.get("covered_to_seq") or "-", archive.get("archived_to_seq") or "-"
+    counts = (f"{newest:,}", str(covered), str(archived))
+    return (one.channel.wire, f"{one.types.total():,}", _moment(one.first), _moment(one.last), *counts, result)
+
+
+def _moment(time: str) -> str:
+    return time[:19].replace("T", " ")
 
 
 def _facts(rows: Sequence[tuple[str, str]]) -> str:
@@ -246,7 +257,9 @@ def _table(names: Sequence[str], rows: Sequence[Sequence[str]], numbers: set[int
 
 
 def _text(text: str) -> str:
-    return "<br>".join(f"<code>{escape(one)}</code>" if len(one) > 60 else escape(one) for one in text.split("\n"))
+    return "<br>".join(
+        f"<code>{escape(one)}</code>" if len(one) > _CODE_FROM else escape(one) for one in text.split("\n")
+    )
 
 
 def signature_of(page: bytes, name: str, signer: Signer) -> bytes:

@@ -7,7 +7,7 @@ can be exchanged: a verifier knows several, and a note needs the signature of on
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from typing import Final, NamedTuple
 
@@ -19,6 +19,9 @@ _COSIGNATURE: Final = 4
 _DASH: Final = "\N{EM DASH} "
 _ID_BYTES: Final = 4
 _TIME: Final = "time "
+_PRIVATE: Final = "PRIVATE+KEY+"
+_PRIVATE_BYTES: Final = 33
+_NO_PRIVATE: Final = "a private key reads PRIVATE+KEY+<name>+<8 hex digits>+<base64>"
 
 
 class NoteRefused(ValueError):
@@ -73,47 +76,86 @@ class PublicKey(NamedTuple):
 
 
 class Signer:
-    """A name and a private key.
+    """A name and a private key; with a former key, while verifiers still learn of the change, both sign.
 
     Args:
         name: without spaces and `+`.
         private: the 32 bytes of the key.
         is_witness: signs as a witness does, with the time.
+        former: the keys before it that sign too.
+        retired: the public keys before it that do not sign any more.
+
+    Attributes:
+        publics: all public keys, this one's first.
     """
 
-    def __init__(self, name: str, private: bytes, *, is_witness: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        private: bytes,
+        *,
+        is_witness: bool = False,
+        former: Sequence[Signer] = (),
+        retired: Sequence[PublicKey] = (),
+    ) -> None:
         self._key = Ed25519PrivateKey.from_private_bytes(private)
         self.public = PublicKey(
             name, _COSIGNATURE if is_witness else _ED25519, self._key.public_key().public_bytes_raw()
         )
+        self.former, self._retired = tuple(former), tuple(retired)
+        self.publics = (self.public, *(one.public for one in former), *retired)
 
     @classmethod
     def parse(cls, text: str, *, is_witness: bool = False) -> Signer:
-        """Read a private key as `__str__` writes it.
+        """Read a key file as `to_file` writes it: the private key, former private keys, retired public keys, one a line.
 
         Raises:
             NoteRefused: it is no such text.
         """
-        try:
-            private, word, name, _, encoded = text.strip().split("+", 4)
-            data = b64decode(encoded, validate=True)
-            if (private, word, data[0]) != ("PRIVATE", "KEY", _ED25519):
-                raise ValueError(word)
-            return cls(name, data[1:], is_witness=is_witness)
-        except (ValueError, IndexError) as error:
-            raise NoteRefused("a private key reads PRIVATE+KEY+<name>+<8 hex digits>+<base64>") from error
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        private = [line for line in lines if line.startswith(_PRIVATE)]
+        if not private or lines[0] != private[0]:
+            raise NoteRefused(_NO_PRIVATE)
+        retired = [PublicKey.parse(line) for line in lines if not line.startswith(_PRIVATE)]
+        former = [cls(*_read_private(line), is_witness=is_witness) for line in private[1:]]
+        return cls(*_read_private(private[0]), is_witness=is_witness, former=former, retired=retired)
+
+    def rotated(self, private: bytes) -> Signer:
+        """A signer of the same name with another key; this one's signs too."""
+        former = (Signer(self.public.name, self._key.private_bytes_raw()), *self.former)
+        return Signer(self.public.name, private, former=former, retired=self._retired)
+
+    def alone(self) -> Signer:
+        """The same signer, whose former keys do not sign any more; their public keys stay known."""
+        return Signer(self.public.name, self._key.private_bytes_raw(), retired=self.publics[1:])
+
+    def to_file(self) -> str:
+        """The text of the key file."""
+        return "".join(f"{one}\n" for one in (self, *self.former, *self._retired))
 
     def __str__(self) -> str:
         encoded = b64encode(bytes((_ED25519,)) + self._key.private_bytes_raw()).decode()
         return f"PRIVATE+KEY+{self.public.name}+{self.public.id.hex()}+{encoded}"
 
     def sign(self, text: bytes, now_s: int = 0) -> bytes:
-        """The line with the signature of a note's text; a witness signs the time with it."""
+        """The line with the signature of a note's text, and one for each former key; a witness signs the time with it."""
         if self.public.kind == _COSIGNATURE:
             signature = now_s.to_bytes(8, "big") + self._key.sign(_cosigned(text, now_s))
         else:
             signature = self._key.sign(text)
-        return f"{_DASH}{self.public.name} {b64encode(self.public.id + signature).decode()}\n".encode()
+        own = f"{_DASH}{self.public.name} {b64encode(self.public.id + signature).decode()}\n".encode()
+        return own + b"".join(one.sign(text, now_s) for one in self.former)
+
+
+def _read_private(line: str) -> tuple[str, bytes]:
+    try:
+        _, _, name, _, encoded = line.split("+", 4)
+        data = b64decode(encoded, validate=True)
+        if data[0] != _ED25519 or len(data) != _PRIVATE_BYTES:
+            raise ValueError(name)
+    except (ValueError, IndexError) as error:
+        raise NoteRefused(_NO_PRIVATE) from error
+    return name, data[1:]
 
 
 def _cosigned(text: bytes, time_s: int) -> bytes:
@@ -170,7 +212,7 @@ def open_note(note: bytes, keys: Iterable[PublicKey]) -> tuple[bytes, tuple[str,
     if not found:
         names = ", ".join(name for name, _ in signatures)
         raise NoteRefused(f"no known key has signed it; signers: {names or 'none'}")
-    return text, tuple(found)
+    return text, tuple(dict.fromkeys(found))
 
 
 def open_checkpoint(note: bytes, keys: Iterable[PublicKey]) -> Opened:
@@ -181,6 +223,15 @@ def open_checkpoint(note: bytes, keys: Iterable[PublicKey]) -> Opened:
     """
     text, signers = open_note(note, keys)
     return Opened(_parse_checkpoint(text), signers)
+
+
+def signatures_of(note: bytes) -> list[str]:
+    """The signatures of a note, each as name and key id, without looking whether they are valid.
+
+    Raises:
+        NoteRefused: it is malformed.
+    """
+    return [f"{name}+{data[:_ID_BYTES].hex()}" for name, data in _parse_note(note)[1]]
 
 
 def read_checkpoint(note: bytes) -> Checkpoint:

@@ -16,15 +16,20 @@ import pyarrow.parquet
 import pytest
 from redis import Redis
 
+from hub.storage.choice import make_key
 from ops.cli.audit_export import ExportFormat, export
 from ops.cli.selection import Selection
+from streams.archive.keeper import Keeper
+from streams.archive.notes import Signer
+from streams.archive.retention import parse_retention
 from streams.audit.sources import LoggedHistories
 from streams.channel import Channel, parse_channel
 from streams.redis.keys import Keys
 from streams.redis.log import Log
 from streams.redis.stored import StoredLog
-from support.archive_rig import SIGNER, keeper, write
+from support.archive_rig import SIGNER, archive_in, keeper, write
 from support.redis_server import RedisServer
+from support.replica import replicated
 from support.until import until
 
 CommandLine = Callable[..., tuple[int, str, str]]
@@ -239,3 +244,111 @@ async def _broken(url: str, data: Path) -> list[str]:
     await keeper(log, data / "archive", "*=hot_count:50").turn()
     await log.close()
     return ids
+
+
+def test_a_report_says_what_was_found_and_is_signed(
+    command_line: CommandLine, scene: Scene, where: tuple[str, ...], tmp_path: Path
+) -> None:
+    """One page that loads nothing; `hub audit check` tells a page that was changed, or signed by somebody else."""
+    page, own = tmp_path / "report.html", tmp_path / "auditor.key"
+    code, public, _ = command_line("audit", "key", "--new", str(own), "--name", "eve")
+    assert (code, command_line("audit", "key", "--new", str(own))[0]) == (0, 2)
+    year = datetime.now(UTC).year
+    made = command_line(
+        "audit", "report", "--all", "--period", f"{year}", "-o", str(page), "--signer", str(own), *where
+    )
+    assert (made[0], made[2], "Everything that was recorded is there" in made[1]) == (0, "", True)
+    text = page.read_text()
+    count = EVENTS - KEPT if "--archive-only" in where else EVENTS + 5
+    for told in ("chat.message", f"{count:,}", "conversation:long", "hub.test/audited", "Signed by", "realtime-hub 0"):
+        assert told in text
+    assert not re.search(r"<(script|link|img)|(src|href)=|url\(|@import", text)
+    checked = command_line("audit", "check", str(page), "--key", public)
+    assert (checked[0], checked[1]) == (0, "the report report.html is as it was signed by eve\n")
+    assert command_line("audit", "check", str(page), "--key", str(SIGNER.public))[0] == 1
+    page.write_text(text.replace("chat.message", "chat.massage"))
+    code, _, err = command_line("audit", "check", str(page), "--key", public)
+    assert (code, "its SHA-256 is another" in err) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("period", "count"),
+    [("1999", 0), ("1999-12", 0), ("2020-02-29..2100", EVENTS), ("2020-02-30", None), ("2021..2020", None)],
+)
+def test_a_report_is_of_a_period(
+    command_line: CommandLine, scene: Scene, tmp_path: Path, period: str, count: int | None
+) -> None:
+    """A year, a month, a day, or a range; the hub's own key signs if no other is named."""
+    page = tmp_path / "report.html"
+    code, _, err = command_line("audit", "report", scene.long.wire, "--period", period, "-o", str(page), *scene.whole)
+    if count is None:
+        assert (code, "--period" in err, page.exists()) == (2, True, False)
+        return
+    assert (code, f"<td>{count:,}</td>" in page.read_text()) == (0, True)
+    assert command_line("audit", "check", str(page), "--key", str(SIGNER.public))[0] == 0
+
+
+def test_keys_are_rotated_and_old_checkpoints_stay_verifiable(command_line: CommandLine, tmp_path: Path) -> None:
+    """While both keys sign, whoever knows either accepts; afterwards the former key is known and signs no more."""
+    server = RedisServer()
+    try:
+        where = ("--data", str(tmp_path))
+        verify = ("audit", "verify", "--all", "--tenant", TENANT, "--redis", server.url, *where)
+        assert command_line("audit", "key", "--rotate", *where)[0] == 1
+        make_key(tmp_path / "audit.key", "hub")
+        (former,) = printed(command_line, "audit", "key", *where)
+        asyncio.run(_grown(server.url, tmp_path))
+        new, *rest = printed(command_line, "audit", "key", "--rotate", *where)
+        assert (rest, (tmp_path / "audit.key").stat().st_mode & 0o777) == ([former], 0o600)
+        asyncio.run(_grown(server.url, tmp_path))
+        for keys in ((), ("--key", former), ("--key", former, "--key", new)):
+            assert command_line(*verify, *keys)[0] == 0
+        found = command_line("audit", "checkpoints", "--tenant", TENANT, *where)[1]
+        signed = [json.loads(line)["signatures"] for line in found.splitlines()]
+        ids = ["+".join(one.split("+")[:2]) for one in (new, former)]
+        assert signed == [ids, ids[1:]]
+        assert printed(command_line, "audit", "key", "--retire", *where) == [new, former]
+        asyncio.run(_grown(server.url, tmp_path))
+        assert command_line(*verify)[0] == 0
+        code, _, err = command_line(*verify, "--key", former)
+        assert (code, "checkpoint 3 cannot be trusted: no known key has signed it" in err) == (1, True)
+    finally:
+        server.close()
+
+
+def printed(command_line: CommandLine, *command: str) -> list[str]:
+    """The lines of a command that succeeds."""
+    code, out, err = command_line(*command)
+    assert (code, err) == (0, "")
+    return out.splitlines()
+
+
+async def _grown(url: str, data: Path) -> None:
+    log = await Log.open(url)
+    await write(log, parse_channel(TENANT, "conversation:a"), 3)
+    signer = Signer.parse((data / "audit.key").read_text())
+    await Keeper(log, archive_in(data / "archive"), parse_retention("*=hot_count:2"), signer, 60.0).turn()
+    await log.close()
+
+
+async def test_a_replica_is_enough_for_an_audit(command_line: CommandLine, tmp_path: Path) -> None:
+    """Every command of an auditor works where no write and no script is taken."""
+    channel = parse_channel(TENANT, "conversation:a")
+    (tmp_path / "audit.key").write_text(str(SIGNER))
+    async with replicated() as pair:
+        log = await Log.open(pair.master.url)
+        ids = await write(log, channel, 60)
+        await keeper(log, tmp_path / "archive").turn()
+        await log.close()
+        await pair.catch_up()
+        where = ("--tenant", TENANT, "--redis", pair.replica.url, "--data", str(tmp_path))
+        for command in (
+            ("channels",),
+            ("verify", channel.wire),
+            ("verify", "--all"),
+            ("prove", channel.wire, ids[7]),
+            ("export", "--all", "-o", str(tmp_path / "out")),
+            ("report", "--all", "-o", str(tmp_path / "report.html")),
+        ):
+            code, _, err = await asyncio.to_thread(command_line, "audit", *command, *where)
+            assert (code, err) == (0, ""), (command, err)

@@ -14,14 +14,26 @@ from ops.cli.output import is_terminal
 
 if TYPE_CHECKING:
     from ops.cli.selection import Selection
-    from streams.audit.channel_check import ArchiveEvidence, Audit
+    from streams.audit.channel_check import Audit
     from streams.audit.sources import AuditedChannel
     from streams.channel import Channel
-    from streams.redis.stored import StoredLog
 
 app = new_app()
 ArchiveOnly: TypeAlias = Annotated[
     bool, typer.Option("--archive-only", help="Read the archive alone, without any Redis.")
+]
+
+Keys: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--key", help="A public key that checkpoints may be signed with; several are allowed.  [default: this hub's]"
+    ),
+]
+Known: TypeAlias = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--known", help="A signed checkpoint that was kept elsewhere.", exists=True, dir_okay=False, readable=True
+    ),
 ]
 
 
@@ -40,16 +52,8 @@ def verify(
     is_all: Annotated[
         bool, typer.Option("--all", help="All channels of the tenant, and every checkpoint; a line for each channel.")
     ] = False,
-    key: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="A public key that checkpoints may be signed with; several are allowed.  [default: this hub's]"
-        ),
-    ] = None,
-    known: Annotated[
-        list[Path] | None,
-        typer.Option(help="A signed checkpoint that was kept elsewhere.", exists=True, dir_okay=False, readable=True),
-    ] = None,
+    key: Keys = None,
+    known: Known = None,
     is_archive_only: ArchiveOnly = False,
     redis: Redis = "",
     data: Data = DEFAULT_DATA,
@@ -62,25 +66,42 @@ def verify(
     Example: hub audit verify conversation:42 --tenant acme
     """
     place = _one_or_all(tenant, channel, is_all=is_all)
-    places = [place] if place else []
     kept = [path.read_bytes() for path in known or ()]
-    bad = run(_verify(redis, data, tenant, places, key or [], kept, is_archive_only=is_archive_only))
+    bad = run(_verify(redis, data, tenant, place, key or [], kept, is_archive_only=is_archive_only))
     if bad:
         raise CommandFailed(bad)
 
 
 @app.command(name="key")
-def key_(data: Data = DEFAULT_DATA) -> None:
-    """Print the public key that this hub's checkpoints are signed with, for auditors and witnesses.
+def key_(
+    is_rotating: Annotated[
+        bool, typer.Option("--rotate", help="Make a new key; until --retire the former one signs too.")
+    ] = False,
+    is_retiring: Annotated[
+        bool, typer.Option("--retire", help="End the signing by former keys; their public keys stay known.")
+    ] = False,
+    new: Annotated[Path | None, typer.Option(help="Make a key of one's own in this file, to sign reports.")] = None,
+    name: Annotated[str, typer.Option(help="The name of the key that --new makes.")] = "auditor",
+    data: Data = DEFAULT_DATA,
+) -> None:
+    """Print the public keys that this hub's checkpoints are signed with, the present one first, for auditors and witnesses.
+
+    After --rotate and --retire the workers must be started again.
 
     Example: hub audit key
     """
-    from ops.cli.audit_access import keys_of
+    from ops.cli.audit_access import changed_keys, keys_of, made_key
 
-    found = keys_of([], data)
+    if (is_rotating + is_retiring + (new is not None)) > 1:
+        raise CommandFailed("use one of --rotate, --retire and --new", EXIT_USAGE)
+    if new is not None:
+        found = made_key(new, name)
+    else:
+        found = changed_keys(data, is_rotating=is_rotating) if is_rotating or is_retiring else keys_of([], data)
     if not found:
         raise CommandFailed("there is no key yet: a worker makes it when HUB_RETENTION is set")
-    print(found[0])
+    for one in found:
+        print(one)
 
 
 @app.command()
@@ -137,7 +158,7 @@ def check(
     proof: Annotated[
         Path,
         typer.Argument(
-            help="A proof, as `hub audit prove`, `hub audit consistency` or HTTP gives it, or a checkpoint.",
+            help="A proof, as `hub audit prove`, `hub audit consistency` or HTTP gives it, a checkpoint, or a report.",
             exists=True,
             dir_okay=False,
         ),
@@ -156,13 +177,13 @@ def check(
         typer.Option(help="For a proof of consistency: the older checkpoint.", exists=True, dir_okay=False),
     ] = None,
 ) -> None:
-    """Check a proof or a checkpoint with nothing but public keys and what it is about; exit with 1 if it proves nothing.
+    """Check a proof, a checkpoint or a report with nothing but public keys and what it is about; exit with 1 if it proves nothing.
 
     Example: hub audit check proof.json --event event.jsonl --key "$(cat hub.key.pub)"
     """
     from ops.cli.audit_check import checked
 
-    print(checked(proof.read_bytes(), key, event, known))
+    print(checked(proof, key, event, known))
 
 
 @app.command()
@@ -186,11 +207,11 @@ def checkpoints(
 
 
 def _facts_of(number: int, note: bytes) -> dict[str, object]:
-    from streams.archive.notes import read_checkpoint
+    from streams.archive.notes import read_checkpoint, signatures_of
 
     checkpoint = read_checkpoint(note)
     facts = {"number": number, "origin": checkpoint.origin, "heads": checkpoint.size, "root": checkpoint.root.hex()}
-    return facts | {"time": checkpoint.time_s or None}
+    return facts | {"time": checkpoint.time_s or None, "signatures": signatures_of(note)}
 
 
 @app.command()
@@ -269,6 +290,79 @@ def export(
     run(_export(redis, data, tenant, place, wanted, format, out, is_archive_only=is_archive_only))
 
 
+@app.command()
+def report(
+    tenant: Tenant,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="The page; its signature is beside it, with .sig at the end.")
+    ],
+    channel: Annotated[str, typer.Argument(help="kind:name, such as conversation:42.")] = "",
+    is_all: Annotated[bool, typer.Option("--all", help="All channels of the tenant, and every checkpoint.")] = False,
+    period: Annotated[
+        str, typer.Option(help="`all`, a year, a month, a day, or FIRST..LAST; in UTC. It bounds what is counted.")
+    ] = "all",
+    signer: Annotated[
+        Path | None, typer.Option(help="The file of the private key that signs the page.  [default: the hub's]")
+    ] = None,
+    key: Keys = None,
+    known: Known = None,
+    is_archive_only: ArchiveOnly = False,
+    redis: Redis = "",
+    data: Data = DEFAULT_DATA,
+) -> None:
+    """Write a page to be filed: scope, period, counts, checkpoints and result of the verification, with a signature beside it.
+
+    The whole history is verified, whatever the period. Exits with 1 if something is wrong; the page then says it.
+
+    Example: hub audit report --all --tenant acme --period 2026-11 -o report.html
+    """
+    place = _one_or_all(tenant, channel, is_all=is_all)
+    kept = [path.read_bytes() for path in known or ()]
+    told = run(
+        _report(redis, data, tenant, place, period, signer, key or [], kept, out, is_archive_only=is_archive_only)
+    )
+    print(told)
+
+
+async def _report(
+    redis: str, data: Path, tenant: str, place: Channel | None, period: str, signer: Path | None, keys: list[str],
+    known: list[bytes], out: Path, *, is_archive_only: bool,
+) -> str:  # fmt: skip # its arguments in two groups
+    import time
+    from importlib.metadata import version
+
+    from ops.cli.audit_access import keys_of, signer_at
+    from ops.cli.audit_export import whole_file
+    from ops.cli.audit_report import AuditReport, period_of, signature_of
+    from ops.cli.audit_survey import report_channels, report_checkpoints, survey_at
+
+    asked, signing, known_keys = period_of(period), signer_at(signer, data), keys_of(keys, data)
+    async with survey_at(
+        redis, data, tenant, known_keys, known, is_full=place is None, is_archive_only=is_archive_only
+    ) as survey:
+        channels = [place] if place else await survey.channels()
+        found = AuditReport(
+            tenant=tenant,
+            scope=place.wire if place else f"all channels of {tenant}",
+            source="the archive alone" if is_archive_only else "Redis and the archive" if survey.evidence else "Redis",
+            period=asked,
+            channels=await report_channels(survey, channels, asked),
+            checkpoints=await report_checkpoints(survey, asked, known, known_keys),
+            keys=known_keys,
+            log_faults=survey.log_faults if place is None else (),
+            tool=f"realtime-hub {version('realtime-hub')}",
+            made_ms=round(time.time() * 1000),
+        )
+    page = found.to_html().encode()
+    with whole_file(out.with_name(f"{out.name}.sig")) as file:
+        file.write(signature_of(page, out.name, signing))
+    with whole_file(out) as file:
+        file.write(page)
+    if found.fault_count:
+        raise CommandFailed(f"{found.result} The report is {out}.")
+    return f"{found.result} The report is {out}, signed by {signing.public.name}."
+
+
 def _one_or_all(tenant: str, channel: str, *, is_all: bool) -> Channel | None:
     if is_all == bool(channel):
         raise CommandFailed("name a channel, or use --all", EXIT_USAGE)
@@ -329,49 +423,25 @@ async def _prove(redis: str, data: Path, channel: Channel, wanted: str, *, is_ar
 
 
 async def _verify(
-    redis: str, data: Path, tenant: str, places: list[Channel], keys: list[str], known: list[bytes], *,
+    redis: str, data: Path, tenant: str, place: Channel | None, keys: list[str], known: list[bytes], *,
     is_archive_only: bool,
 ) -> str:  # fmt: skip # its arguments in two groups
     """Print a report for each channel; returns the line that says that something is wrong, or ""."""
-    from ops.cli.audit_access import evidence_at, keys_of, no_archive
-    from ops.cli.log_access import stored_log_at
-    from streams.audit.channel_check import verify_archive, verify_log
+    from ops.cli.audit_access import keys_of
+    from ops.cli.audit_survey import survey_at
 
     bad: list[str] = []
-    async with evidence_at(data, tenant, keys_of(keys, data), known, is_full=not places) as evidence:
-        if is_archive_only:
-            if evidence is None:
-                raise no_archive(data)
-            for place in places or _named(evidence):
-                _tell(place, await verify_archive(place, evidence), bad)
-        else:
-            async with stored_log_at(redis, data) as log:
-                for place in places or await _all(log, tenant, evidence):
-                    _tell(place, await verify_log(log, place, evidence), bad)
-    if not places and evidence is not None:
-        bad += evidence.record.faults
-    return "" if not bad else bad[0] if places else f"{len(bad)} of these are not intact; {bad[0]}"
+    async with survey_at(
+        redis, data, tenant, keys_of(keys, data), known, is_full=place is None, is_archive_only=is_archive_only
+    ) as survey:
+        for one in [place] if place else await survey.channels():
+            _tell(one, await survey.verify(one), bad)
+        if place is None:
+            bad += survey.log_faults
+    return "" if not bad else bad[0] if place else f"{len(bad)} of these are not intact; {bad[0]}"
 
 
 def _tell(place: Channel, found: Audit, bad: list[str]) -> None:
     print(json.dumps(found.to_json()))
     if found.faults:
         bad.append(f"{place.wire} is not intact from seq {found.first_bad_seq}: {found.faults[0]}")
-
-
-def _named(evidence: ArchiveEvidence) -> list[Channel]:
-    """The channels that the log of heads names."""
-    from streams.channel import channel_from_path
-
-    return [channel_from_path(path) for path in sorted(evidence.record.heads)]
-
-
-async def _all(log: StoredLog, tenant: str, evidence: ArchiveEvidence | None) -> list[Channel]:
-    """The channels of the directory and of the log of heads."""
-    from streams.records.listed_channels import listed_channels
-
-    found = {one.channel async for one in listed_channels(log, tenant, "*")}
-    found |= set(_named(evidence)) if evidence else set()
-    if not found:
-        raise CommandFailed(f"tenant {tenant} has no channels")
-    return sorted(found)

@@ -47,7 +47,10 @@ async def _witness(
     from streams.errors import ArchiveUnavailable
 
     try:
-        hub_keys, signer = [PublicKey.parse(text) for text in keys], witness_signer(folder, name)
+        hub_keys, signer = (
+            [PublicKey.parse(line) for text in keys for line in text.split()],
+            witness_signer(folder, name),
+        )
     except NoteRefused as error:
         raise CommandFailed(str(error), EXIT_USAGE) from error
     print(f"witness {signer.public}", file=sys.stderr)

@@ -58,6 +58,8 @@ EXPECTED: Final = (
     "read marks",
 )
 _PAGE: Final = 1_000
+_PROCESSES_MAX: Final = 2
+"""Maximum number of processes with people of one tenant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +217,7 @@ class Torture:
         self._recorder = Recorder(self._folder / "nemesis.jsonl", "nemesis")
         await self._target.start()
         self.report.version = await self._version()
-        for (tenant, mark), count in zip(self._target.tenants.items(), (2, 1), strict=True):
+        for (tenant, mark), count in zip(self._target.tenants.items(), (_PROCESSES_MAX, 1), strict=True):
             for number in range(count):
                 self._clients.append(self._client(f"{tenant}{number}", tenant, mark, number))
         nemesis = self._nemesis(self._recorder)
@@ -241,13 +243,13 @@ class Torture:
 
     def _nemesis(self, recorder: Recorder) -> Nemesis:
         if isinstance(self._target, ShardedCluster):
-            return ShardNemesis(self._target, self._clients, recorder, self._tell, list(self._places()))
+            return ShardNemesis(self._target, self._clients, recorder, self._tell, self._followed())
         if isinstance(self._target, Cluster):
             return ClusterNemesis(self._target, self._clients, recorder, self._tell)
         return Nemesis(self._target, self._clients, recorder, self._tell)
 
     def _client(self, name: str, tenant: str, mark: str, number: int) -> ClientProcess:
-        users = [user if number == 0 else f"{user}{number}" for user in USERS[: self._plan.people]]
+        users = [_user(user, number) for user in USERS[: self._plan.people]]
         return ClientProcess(
             name,
             self._folder,
@@ -301,6 +303,11 @@ class Torture:
             await self._read_log(tenant, channel)
         await self._say("exit")
         self._recorder.write("end")
+
+    def _followed(self) -> list[tuple[str, str]]:
+        """Every channel that somebody follows: those that are written, and everybody's own."""
+        own = (f"user:{_user(user, number)}" for user in USERS for number in range(_PROCESSES_MAX))
+        return [*self._places(), *((tenant, channel) for channel in own for tenant in self._target.tenants)]
 
     def _places(self) -> Iterable[tuple[str, str]]:
         inboxes = [f"user:{user}" for user in USERS]
@@ -390,6 +397,10 @@ class Torture:
         if told.returncode:
             again = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, cwd=root)
             self.report.proof = (await again.communicate())[0].decode()
+
+
+def _user(user: str, number: int) -> str:
+    return user if number == 0 else f"{user}{number}"
 
 
 def wire_event(channel: str, event_id: bytes, fields: dict[bytes, bytes]) -> bytes:

@@ -23,6 +23,8 @@ SLOTS: Final = 16_384
 """Number of slots of a Redis Cluster."""
 CONFIG: Final = "hub:config"
 """A hash: `partitions` and their `tags`, fixed at the first start, and `life`, the identity of the whole log."""
+MOVING: Final = "moving"
+"""The field of `CONFIG` that is there while the log is moved to another number of partitions (`streams.redis.repartition`)."""
 
 JOBS: Final = "hub:jobs"
 """Prefix of the job queues, one sorted set for each agent; arq keeps its own keys beside them (`arq:…`)."""
@@ -56,22 +58,23 @@ def key_between(first: int, last: int) -> str:
 
 
 @cache
-def spread_tags(partitions: int) -> tuple[str, ...]:
+def spread_tags(partitions: int, *, unlike: frozenset[str] = frozenset()) -> tuple[str, ...]:
     """The hash tags of `partitions` partitions: number `i` is in slot i·16384/partitions, or as close above it as possible.
 
-    CRC16 is linear, so one table of endings serves all numbers: an ending changes every tag's slot by the same XOR.
+    Those in `unlike` are not used. CRC16 is linear, so one table of endings serves all numbers: an ending changes every tag's
+    slot by the same XOR.
     """
     letters = string.digits + string.ascii_lowercase
     endings: dict[int, str] = {}
     for ending in (a + b + c for a in letters for b in letters for c in letters):
         endings.setdefault(crc_hqx(ending.encode(), 0) % SLOTS, ending)
-    return tuple(_spread_tag(number, number * SLOTS // partitions, endings) for number in range(partitions))
+    return tuple(_spread_tag(number, number * SLOTS // partitions, endings, unlike) for number in range(partitions))
 
 
-def _spread_tag(number: int, slot: int, endings: dict[int, str]) -> str:
+def _spread_tag(number: int, slot: int, endings: dict[int, str], unlike: frozenset[str]) -> str:
     start = f"p{number:02d}-"
     moved = crc_hqx(bytes(3), crc_hqx(start.encode(), 0))
-    while (ending := endings.get((slot ^ moved) % SLOTS)) is None:
+    while (ending := endings.get((slot ^ moved) % SLOTS)) is None or start + ending in unlike:
         slot += 1
     return start + ending
 

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from streams.errors import CommandRefused, ConfigurationRefused, RightMissing
 from streams.redis.calls import Calls
 from streams.redis.durability import ServerFacts
-from streams.redis.keys import CONFIG, Keys, spread_tags
+from streams.redis.keys import CONFIG, MOVING, Keys, spread_tags
 from streams.redis.scripts import load
 from streams.redis.wire import Argument
 
@@ -163,6 +163,19 @@ def check_mode(facts: ServerFacts, *, is_cluster: bool) -> None:
 
 async def kept_keys(calls: Calls) -> Keys | None:
     """The keys of the existing log; None if there is no log yet.
+
+    Raises:
+        ConfigurationRefused: an older version began the log, with keys of another form, or a repartition was cut off.
+    """
+    if await calls.call("HEXISTS", CONFIG, MOVING):
+        raise ConfigurationRefused(
+            "the log is being moved to another number of partitions; if that was cut off, run `hub repartition` again"
+        )
+    return await kept_partitions(calls)
+
+
+async def kept_partitions(calls: Calls) -> Keys | None:
+    """The keys of the existing log, also while it is moved to others; None if there is no log yet.
 
     Raises:
         ConfigurationRefused: an older version began the log, with keys of another form.

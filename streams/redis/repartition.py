@@ -76,7 +76,7 @@ class Census(NamedTuple):
     unknown: list[str]
 
 
-class Place(NamedTuple):
+class PartitionKey(NamedTuple):
     """A key of a partition."""
 
     key: str
@@ -198,7 +198,7 @@ class Repartition:
                 f"still running: {', '.join(running)}; stop every node and worker (one that was killed counts for 10 s)"
             )
 
-    async def _places(self, keys: Keys) -> AsyncIterator[Place | str]:
+    async def _places(self, keys: Keys) -> AsyncIterator[PartitionKey | str]:
         """Every key of these partitions; one that this version does not know as text. Some may come twice."""
         numbers = {tag: number for number, tag in enumerate(keys.tags)}
         for calls in [self._one] if self._servers is None else [*self._servers]:
@@ -209,7 +209,7 @@ class Repartition:
                     tag, _, name = key.removeprefix("hub:{").partition("}:")
                     if tag in numbers:
                         owner = owner_of(name)
-                        yield key if owner is None else Place(key, numbers[tag], owner)
+                        yield key if owner is None else PartitionKey(key, numbers[tag], owner)
                 if cursor == b"0":
                     break
 
@@ -226,7 +226,7 @@ class Repartition:
         """The channels of these partitions, and their events in Redis."""
         channels, events = set[str](), 0
         async for found in self._places(keys):
-            if isinstance(found, Place) and _is_events(found) and found.key not in channels:
+            if isinstance(found, PartitionKey) and _is_events(found) and found.key not in channels:
                 channels.add(found.key)
                 events += int(await self._calls(found.key).call("XLEN", found.key))
         return len(channels), events
@@ -249,14 +249,14 @@ class Repartition:
         while seen:  # until a whole scan finds none: the keys change while it runs
             seen = 0
             async for found in self._places(old):
-                if isinstance(found, Place) and found.owner.shared is None:
+                if isinstance(found, PartitionKey) and found.owner.shared is None:
                     seen += 1
                     done += await self._move(found, new)
                     if done % TELL_EVERY_KEYS == 0:
                         self._tell("move", done, self._total)
         self._tell("move", done, done)
 
-    async def _move(self, place: Place, new: Keys) -> int:
+    async def _move(self, place: PartitionKey, new: Keys) -> int:
         calls, channel = self._calls(place.key), place.owner.channel
         if channel is None:
             path = await calls.call("HGET", place.key, "channel")
@@ -283,11 +283,11 @@ class Repartition:
     async def _drop(self, old: Keys) -> None:
         """Delete what is left in the old partitions: only what is shared, and was written to the new ones."""
         async for found in self._places(old):
-            if isinstance(found, Place) and found.owner.shared is not None:
+            if isinstance(found, PartitionKey) and found.owner.shared is not None:
                 await self._calls(found.key).call("UNLINK", found.key)
 
 
-def _is_events(place: Place) -> bool:
+def _is_events(place: PartitionKey) -> bool:
     return place.owner.channel is not None and place.name == place.owner.channel.path
 
 
@@ -297,7 +297,7 @@ class _Sharing:
     def __init__(
         self,
         calls: Callable[[str | bytes], Calls],
-        places: Callable[[Keys], AsyncIterator[Place | str]],
+        places: Callable[[Keys], AsyncIterator[PartitionKey | str]],
         old: Keys,
         new: Keys,
     ) -> None:
@@ -307,16 +307,16 @@ class _Sharing:
 
     async def carry_out(self) -> None:
         """Write everything anew."""
-        shared: dict[str, Place] = {}
+        shared: dict[str, PartitionKey] = {}
         async for found in self._places(self._old):
-            if not isinstance(found, Place):
+            if not isinstance(found, PartitionKey):
                 continue
             if found.owner.shared is not None:
                 shared[found.key] = found
             elif found.owner.channel is not None and found.name == f"{found.owner.channel.path}:meta":
                 epoch = await self._calls(found.key).call("HGET", found.key, "epoch") or b""
                 self._epochs[found.partition][epoch[:8]].add(self._new.of(found.owner.channel).partition)
-        stale = [one.key async for one in self._places(self._new) if isinstance(one, Place)]
+        stale = [one.key async for one in self._places(self._new) if isinstance(one, PartitionKey)]
         for key in stale:  # of an attempt that was cut off
             await self._calls(key).call("UNLINK", key)
         for place in shared.values():
@@ -324,7 +324,7 @@ class _Sharing:
         await self._divide_work(list(shared.values()))
         await self._divide_parked(list(shared.values()))
 
-    async def _copy(self, place: Place) -> None:
+    async def _copy(self, place: PartitionKey) -> None:
         match place.owner.shared:
             case Shared.DIRECTORY:
                 kind = Kind(place.name.rpartition(":")[2])
@@ -338,13 +338,13 @@ class _Sharing:
             case Shared.LEASE:
                 await self._raise_tokens(place)
 
-    async def _copy_members(self, place: Place, channel_of: Callable[[str], Channel]) -> None:
+    async def _copy_members(self, place: PartitionKey, channel_of: Callable[[str], Channel]) -> None:
         parts: dict[int, list[Argument]] = defaultdict(list)
         async for member, score in self._pages("ZSCAN", place.key):
             parts[self._new.of(channel_of(member.decode())).partition] += [score, member]
         await self._write("ZADD", parts, place)
 
-    async def _copy_devices(self, place: Place) -> None:
+    async def _copy_devices(self, place: PartitionKey) -> None:
         parts: dict[int, list[Argument]] = defaultdict(list)
         async for field, user in self._pages("HSCAN", place.key):
             channel = channel_from_path(field.decode().partition(" ")[2])
@@ -354,7 +354,7 @@ class _Sharing:
             nodes = self._new.nodes(number)
             await self._calls(nodes).call("SADD", nodes, place.name.partition(":")[2])
 
-    async def _copy_command_ids(self, place: Place) -> None:
+    async def _copy_command_ids(self, place: PartitionKey) -> None:
         """Each command id goes where the channel of its event goes, or, if that is not known, with all channels of its partition.
 
         Of two commands with one id, which were in two partitions, the newer one is remembered.
@@ -380,7 +380,7 @@ class _Sharing:
                     await self._calls(key).call("HSET", key, *newer)
             await self._live_on(place.key, key)
 
-    async def _raise_tokens(self, place: Place) -> None:
+    async def _raise_tokens(self, place: PartitionKey) -> None:
         """A lease's token only increases, for every partition that may take work of this one."""
         token = int(await self._calls(place.key).call("HGET", place.key, "token") or 0)
         for number in range(self._new.partitions):
@@ -388,7 +388,7 @@ class _Sharing:
             if token > int(await self._calls(key).call("HGET", key, "token") or 0):
                 await self._calls(key).call("HSET", key, "token", token)
 
-    async def _write(self, command: str, parts: dict[int, list[Argument]], place: Place) -> None:
+    async def _write(self, command: str, parts: dict[int, list[Argument]], place: PartitionKey) -> None:
         for number, arguments in parts.items():
             key = self._new.prefix(number) + place.name
             for at in range(0, len(arguments), 2 * PAGE):
@@ -413,7 +413,7 @@ class _Sharing:
 
     # work
 
-    async def _divide_work(self, shared: Sequence[Place]) -> None:
+    async def _divide_work(self, shared: Sequence[PartitionKey]) -> None:
         """Every piece of work that a group has not finished becomes new work of the channel's new partition, in its order."""
         names = await self._group_names(shared)
         waiting: dict[int, list[tuple[tuple[int, int], dict[str, str]]]] = defaultdict(list)
@@ -435,7 +435,7 @@ class _Sharing:
             for _, work in sorted(waiting[number], key=lambda one: one[0]):
                 await self._calls(key).call("XADD", key, "*", *(part for pair in work.items() for part in pair))
 
-    async def _group_names(self, shared: Iterable[Place]) -> set[str]:
+    async def _group_names(self, shared: Iterable[PartitionKey]) -> set[str]:
         """The groups that were ever created; the mark of one that has read the history only where all partitions have it."""
         found = [
             {name.decode() for name in await self._calls(place.key).call("SMEMBERS", place.key)}
@@ -465,7 +465,7 @@ class _Sharing:
                 yield raw_id.decode(), text_pairs(fields)
             start = f"({page[-1][0].decode()}"
 
-    async def _divide_parked(self, shared: Iterable[Place]) -> None:
+    async def _divide_parked(self, shared: Iterable[PartitionKey]) -> None:
         parked: dict[int, list[tuple[tuple[int, int], dict[str, str]]]] = defaultdict(list)
         for place in shared:
             if place.owner.shared is Shared.PARKED:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Any
 
 import pytest
@@ -25,6 +25,7 @@ from streams.redis.cluster import READ_AGAIN_S, ClusterServers
 from streams.redis.keys import DEFAULT_LIMITS, slot_of
 from streams.redis.locate import Locator
 from streams.redis.log import PARTITIONS, Log
+from streams.redis.repartition import Repartition
 from support.appending import outcome
 from support.nodes import running_node, token
 from support.redis_cluster import Member, RedisCluster
@@ -330,3 +331,21 @@ async def test_followers_check_their_positions_whenever_their_server_is_back(
     assert quiet.break_count == 0
     seen.unwatch()
     quiet.unwatch()
+
+
+async def test_a_log_on_a_cluster_is_moved_to_other_partitions(cluster: RedisCluster, tenant: str) -> None:
+    """Keys change slots and servers; every event is where the new partitions look for it, and there and back again."""
+    cluster.wait_until_whole()
+    channels = [parse_channel(tenant, f"conversation:{number}") for number in range(20)]
+    before = await Log.open(cluster.url)
+    ids = {channel: (await before.append(said(channel, "one", f"c-{channel.name}"))).id for channel in channels}
+    await before.close()
+    for wanted in (2 * PARTITIONS, PARTITIONS):
+        with closing(Repartition(cluster.url, wanted, lambda *_: None)) as repartition:
+            await repartition.carry_out()
+        after = await Log.open(cluster.url, partitions=wanted)
+        found = {channel: [entry.id.decode() for entry in await after.page(channel)] for channel in channels}
+        again = {channel: (await after.append(said(channel, "one", f"c-{channel.name}"))).id for channel in channels}
+        await after.close()
+        assert found == {channel: [event_id] for channel, event_id in ids.items()}
+        assert again == ids

@@ -13,12 +13,13 @@ Before `MOVING` is removed, channels and events are counted again.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from streams.channel import Channel, Kind, channel_from_path
 from streams.cursor import id_order
@@ -30,7 +31,12 @@ from streams.redis.locate import Locator
 from streams.redis.server_check import kept_partitions, read_clock
 from streams.redis.wire import Argument, Reply, open_wire
 
+T = TypeVar("T")
 PAGE: Final = 500
+AT_ONCE: Final = 200
+"""Keys that are renamed or looked at in one round trip."""
+COPIES_AT_ONCE: Final = 4
+"""Keys of a Cluster that are copied at the same time: each may be as large as the largest channel."""
 TELL_EVERY_KEYS: Final = 1_000
 PARTITIONS_MAX: Final = 4_096
 _RESTORE_TIMEOUT_S: Final = 120.0
@@ -225,10 +231,10 @@ class Repartition:
     async def _count(self, keys: Keys) -> tuple[int, int]:
         """The channels of these partitions, and their events in Redis."""
         channels, events = set[str](), 0
-        async for found in self._places(keys):
-            if isinstance(found, PartitionKey) and _is_events(found) and found.key not in channels:
-                channels.add(found.key)
-                events += int(await self._calls(found.key).call("XLEN", found.key))
+        async for page in _paged(self._places(keys), AT_ONCE):
+            fresh = {one.key for one in page if isinstance(one, PartitionKey) and _is_events(one)} - channels
+            channels |= fresh
+            events += sum(await asyncio.gather(*(self._calls(key).call("XLEN", key) for key in fresh)))
         return len(channels), events
 
     async def _require_all(self, move: Move, new: Keys) -> None:
@@ -248,12 +254,15 @@ class Repartition:
         done, seen = 0, 1
         while seen:  # until a whole scan finds none: the keys change while it runs
             seen = 0
-            async for found in self._places(old):
-                if isinstance(found, PartitionKey) and found.owner.shared is None:
-                    seen += 1
-                    done += await self._move(found, new)
-                    if done % TELL_EVERY_KEYS == 0:
-                        self._tell("move", done, self._total)
+            async for page in _paged(self._places(old), AT_ONCE if self._servers is None else COPIES_AT_ONCE):
+                own = {one.key: one for one in page if isinstance(one, PartitionKey) and one.owner.shared is None}
+                seen += len(own)
+                told, done = (
+                    done,
+                    done + sum(await asyncio.gather(*(self._move(one, new) for one in own.values()))),
+                )
+                if done // TELL_EVERY_KEYS > told // TELL_EVERY_KEYS:
+                    self._tell("move", done, self._total)
         self._tell("move", done, done)
 
     async def _move(self, place: PartitionKey, new: Keys) -> int:
@@ -287,6 +296,18 @@ class Repartition:
                 await self._calls(found.key).call("UNLINK", found.key)
 
 
+async def _paged(several: AsyncIterator[T], size: int) -> AsyncIterator[list[T]]:
+    """Several at a time: their calls share round trips."""
+    page: list[T] = []
+    async for one in several:
+        page.append(one)
+        if len(page) == size:
+            yield page
+            page = []
+    if page:
+        yield page
+
+
 def _is_events(place: PartitionKey) -> bool:
     return place.owner.channel is not None and place.name == place.owner.channel.path
 
@@ -308,14 +329,10 @@ class _Sharing:
     async def carry_out(self) -> None:
         """Write everything anew."""
         shared: dict[str, PartitionKey] = {}
-        async for found in self._places(self._old):
-            if not isinstance(found, PartitionKey):
-                continue
-            if found.owner.shared is not None:
-                shared[found.key] = found
-            elif found.owner.channel is not None and found.name == f"{found.owner.channel.path}:meta":
-                epoch = await self._calls(found.key).call("HGET", found.key, "epoch") or b""
-                self._epochs[found.partition][epoch[:8]].add(self._new.of(found.owner.channel).partition)
+        async for page in _paged(self._places(self._old), AT_ONCE):
+            known = [one for one in page if isinstance(one, PartitionKey)]
+            shared |= {one.key: one for one in known if one.owner.shared is not None}
+            await asyncio.gather(*(self._note_epoch(one.key, one.partition, one.owner.channel) for one in known))
         stale = [one.key async for one in self._places(self._new) if isinstance(one, PartitionKey)]
         for key in stale:  # of an attempt that was cut off
             await self._calls(key).call("UNLINK", key)
@@ -323,6 +340,11 @@ class _Sharing:
             await self._copy(place)
         await self._divide_work(list(shared.values()))
         await self._divide_parked(list(shared.values()))
+
+    async def _note_epoch(self, key: str, partition: int, channel: Channel | None) -> None:
+        if channel is not None and key.endswith(f"}}:{channel.path}:meta"):
+            epoch = await self._calls(key).call("HGET", key, "epoch") or b""
+            self._epochs[partition][epoch[:8]].add(self._new.of(channel).partition)
 
     async def _copy(self, place: PartitionKey) -> None:
         match place.owner.shared:

@@ -32,7 +32,6 @@ class Shared(StrEnum):
 
 OF_PATHS: Final = frozenset({Shared.RUNS, Shared.STATUS_ENDS, Shared.FOLLOWED})
 """Sorted sets whose members begin with a channel's path."""
-_PARTS_OF_CHANNEL: Final = frozenset({"meta", "live", "open", "people", "devices", "statuses", "uploads", "snapshot"})
 _ALONE: Final = {one.value: one for one in Shared if one not in {Shared.COMMAND_IDS, Shared.DIRECTORY, Shared.DEVICES}}
 """Those of which a partition has one."""
 
@@ -66,9 +65,9 @@ def owner_of(name: str) -> Owner | None:
             found = Owner(shared=Shared.COMMAND_IDS, tenant=tenant)
         case [_, "guard", "upload", _file]:
             found = Owner(is_in_record=True)
-        case [tenant, "guard", _, kind, name_, *_] | [tenant, "lease", kind, name_, *_] | [tenant, kind, name_]:
+        case [tenant, "guard", _, kind, name_, *_] | [tenant, "lease", kind, name_, *_]:
             found = _of_channel(tenant, kind, name_)
-        case [tenant, kind, name_, part] if part in _PARTS_OF_CHANNEL:
+        case [tenant, kind, name_, *_]:  # whatever follows the channel's path is the channel's
             found = _of_channel(tenant, kind, name_)
         case _:
             found = None

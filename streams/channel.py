@@ -40,24 +40,25 @@ class Channel(str):
 
     Attributes:
         wire: the form on the wire, `kind:name`; the tenant comes from the token and is never sent.
-        path: the same text as a plain `str`.
     """
 
-    __slots__ = ("kind", "name", "path", "tenant", "wire")
+    __slots__ = ("kind", "name", "tenant", "wire")
 
     tenant: str
     kind: Kind
     name: str
     wire: str
-    path: str
 
     def __new__(cls, tenant: str, kind: Kind, name: str) -> Self:
         """Build a channel from parts that `parse_channel` has already checked."""
-        path = f"{tenant}:{kind.value}:{name}"
-        made = super().__new__(cls, path)
-        made.tenant, made.kind, made.name = tenant, kind, name
-        made.wire, made.path = f"{kind.value}:{name}", path
+        made = super().__new__(cls, f"{tenant}:{kind.value}:{name}")
+        made.tenant, made.kind, made.name, made.wire = tenant, kind, name, f"{kind.value}:{name}"
         return made
+
+    @property
+    def path(self) -> str:
+        """The same text as a plain `str`."""
+        return str(self)
 
     def __getnewargs__(self) -> tuple[str, Kind, str]:  # type: ignore[override]  # a text's own are one text
         """The constructor arguments; `copy` and `pickle` rebuild the channel from them."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Final
 
 from hub.errors import HubError
@@ -22,6 +23,7 @@ EVERYTHING: Final = "*"
 ACTIONS: Final = frozenset({*(action.value for action in Action), EVERYTHING})
 _PATTERN: Final = re.compile(r"[A-Za-z0-9_.@|+~:-]{1,141}\*?|\*")
 _NOTHING: Final[frozenset[str]] = frozenset()
+_NO_CHANNELS: Final[Mapping[str, frozenset[str]]] = MappingProxyType({})
 _READ: Final = frozenset({Action.READ.value})
 _REMEMBERED_MAX: Final = 256
 """Channels for which the decision is cached, per token. A smaller value costs a pattern search (about 1 µs) per message of a
@@ -50,6 +52,12 @@ class MalformedGrants(ValueError):
 def _action_set(actions: frozenset[str]) -> frozenset[str]:
     """Expands `*` to all actions. Equal sets share one object, since every connection holds several."""
     return ACTIONS if EVERYTHING in actions else actions
+
+
+@lru_cache(maxsize=1024)
+def _shared(prefixes: tuple[tuple[str, frozenset[str]], ...]) -> tuple[tuple[str, frozenset[str]], ...]:
+    """Returns one object for equal prefixes, since the tokens of an application differ little."""
+    return prefixes
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +95,7 @@ class Grants:
     def _remember(self, channel_wire: str) -> frozenset[str]:
         actions = self._match(channel_wire)
         if channel_wire == self.own_inbox or self.reads_all:
-            actions |= _READ
+            actions = _action_set(actions | _READ)
         if len(self._remembered) >= _REMEMBERED_MAX:
             self._remembered.clear()
         self._remembered[channel_wire] = actions
@@ -119,7 +127,7 @@ def compile_grants(claim: object, user: str, *, reads_all: bool = False) -> Gran
         else:
             exact[pattern] = actions
     prefixes.sort(key=lambda entry: len(entry[0]), reverse=True)
-    return Grants(exact, tuple(prefixes), f"user:{user}", reads_all)
+    return Grants(exact or _NO_CHANNELS, _shared(tuple(prefixes)), f"user:{user}", reads_all)
 
 
 def _read_actions(pattern: object, listed: object) -> frozenset[str]:

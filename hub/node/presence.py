@@ -31,7 +31,7 @@ FLUSH_EVERY_S: Final = 0.02
 """Seconds for which changes are collected: thousands of joins after a deploy become a few script calls."""
 
 _log = logging.getLogger(__name__)
-_Place = tuple[str, str, str]  # channel path, user, client id
+_Place = tuple[Channel, str, str]  # channel, user, client id
 
 
 class PresenceTracker:
@@ -309,7 +309,7 @@ def _place(connection: ClientConnection, channel: Channel) -> _Place:
     caller = connection.session.caller
     if caller is None:
         raise ValueError("only an established session is present anywhere")
-    return (channel.path, caller.principal.user, caller.client_id or "")
+    return (channel, caller.principal.user, caller.client_id or "")
 
 
 def _answer(waiters: list[asyncio.Future[None]], error: BaseException | None) -> None:

@@ -441,7 +441,7 @@ def leaf_of(draft: Draft, stored: Appended) -> bytes:
 
 
 def _body_hash(draft: Draft) -> str:
-    body = b"%b\n%b\n%b" % (draft.channel.path.encode(), draft.type.encode(), draft.data)
+    body = b"%b\n%b\n%b" % (draft.channel.encode(), draft.type.encode(), draft.data)
     return blake2b(body, digest_size=8).hexdigest()
 
 

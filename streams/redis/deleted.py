@@ -43,7 +43,7 @@ class DeletedKeys(Keys):
     def _name(self, channel: Channel) -> ChannelKeys:
         names = super()._name(channel)
         stream = names.stream + b":deleted"
-        return names._replace(stream=stream, meta=stream + b":meta")
+        return names._replace(stream=stream)
 
 
 class DeletedLog:

@@ -80,14 +80,26 @@ def _spread_tag(number: int, slot: int, endings: dict[int, str], unlike: frozens
 
 
 class ChannelKeys(NamedTuple):
-    """The encoded keys of one channel."""
+    """The encoded keys of one channel. Those beside the stream are joined on use, since a node caches this of every channel."""
 
     partition: int
     path: bytes
     stream: bytes
-    meta: bytes
-    live: bytes
-    open: bytes
+
+    @property
+    def meta(self) -> bytes:
+        """The hash with the channel's epoch, seq and floor."""
+        return self.stream + b":meta"
+
+    @property
+    def live(self) -> bytes:
+        """The stream of the live lane."""
+        return self.stream + b":live"
+
+    @property
+    def open(self) -> bytes:
+        """The hash with the texts of answers in progress."""
+        return self.stream + b":open"
 
 
 def questions(names: ChannelKeys) -> tuple[str, ...]:
@@ -132,7 +144,7 @@ class Keys:
         partition = channel.partition_of(self.partitions)
         path = channel.path.encode()
         stream = self._prefixes[partition].encode() + path
-        return ChannelKeys(partition, path, stream, stream + b":meta", stream + b":live", stream + b":open")
+        return ChannelKeys(partition, path, stream)
 
     def bell(self, partition: int) -> bytes:
         """The partition's bell: the stream whose entries tell nodes which channels have new events."""

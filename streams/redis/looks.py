@@ -155,7 +155,7 @@ class Looks:
                 names.live,
                 self._keys.directory(partition, channel.tenant, channel.kind),
             )
-            args += (after or "", channel.path, channel.name, len(reads))
+            args += (after or "", names.path, channel.name, len(reads))
             for read in reads:
                 keys.append(read.key)
                 args += (read.command, len(read.args), *read.args)

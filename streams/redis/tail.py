@@ -57,11 +57,12 @@ class Listener(Protocol):
 class Watched:
     """A watched channel: the tail's position in each of its two lanes."""
 
-    __slots__ = ("channel", "is_suspended", "listener", "live_id", "live_key", "position", "stream_key")
+    __slots__ = ("channel", "is_suspended", "listener", "live_id", "live_key", "path", "position", "stream_key")
 
     def __init__(self, channel: Channel, keys: Keys, position: Position, live_id: str, listener: Listener) -> None:
         names = keys.of(channel)
         self.channel = channel
+        self.path = names.path
         self.stream_key = names.stream
         self.live_key = names.live
         self.position = position
@@ -235,7 +236,7 @@ class Tail:
     def watch(self, channel: Channel, position: Position, live_id: str, listener: Listener) -> Watched:
         """Send `listener` everything after `position` and `live_id` from now on."""
         watched = Watched(channel, self._keys, position, live_id, listener)
-        self._by_path[channel.path.encode()] = watched
+        self._by_path[watched.path] = watched
         self._by_key[watched.stream_key] = self._by_key[watched.live_key] = watched
         self._mark([watched])
         return watched
@@ -243,7 +244,7 @@ class Tail:
     def unwatch(self, watched: Watched) -> None:
         """Stop sending. The result of a read in flight is ignored."""
         if self._by_key.get(watched.stream_key) is watched:
-            del self._by_path[watched.channel.path.encode()]
+            del self._by_path[watched.path]
             for key in (watched.stream_key, watched.live_key):
                 del self._by_key[key]
                 self._dirty.pop(key, None)

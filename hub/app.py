@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from fastapi import FastAPI, WebSocket
 from fastapi.middleware.cors import CORSMiddleware
@@ -52,7 +52,9 @@ UNLIMITED_TIMES: Final = 10
 """Factor by which more command ids are remembered without rate limits: 400,000 in 10 minutes, 70 MB in a partition."""
 NOT_BEGUN: Final = "the hub has not started: the server must run the application's lifespan (uvicorn --lifespan on)"
 _PAGE_METHODS: Final = ("GET", "HEAD", "POST", "PUT")
-_API_HEADERS: Final = ("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID")
+_NO_TELEMETRY: Final[Any] = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
+"""FastAPI's own spans would be recorded of every request, whatever HUB_TRACING says; our own are in docs/guides/tracing.md."""
+_API_HEADERS: Final = ("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "traceparent")
 _S3_HEADERS: Final = [
     "Content-MD5",
     "If-None-Match",
@@ -286,6 +288,7 @@ def create_app(
         redoc_url=None,
         openapi_url=None,
         redirect_slashes=False,
+        telemetry=_NO_TELEMETRY,
     )
     hosts = make_host_policy(settings)
     app.state.hub, app.state.waits_for, app.state.siblings = None, NOT_BEGUN, siblings

@@ -231,7 +231,7 @@ class Flow:
     async def _cancel_unbegun(self, channel: Channel, run: RunView) -> bool:
         """End a run that has not begun, with the same events that the hub would append."""
         writes = await self.run_log(channel, run)
-        for draft in cancel_unbegun(channel, run, writes.correlation):
+        for draft in cancel_unbegun(channel, run, writes.correlation, writes.traceparent):
             with contextlib.suppress(IdempotencyConflict, GuardRefused):
                 await self.parts.log.append(draft)
         found = await self.parts.store.run(channel, run.run_id)

@@ -28,6 +28,7 @@ from streams.records.references import problems_of
 from streams.records.runs import message_id_of
 from streams.redis.append import Result
 from streams.redis.log import Log
+from streams.tracing import trace_id_of
 
 TEXT_BYTES_MAX: Final = 512 * 1024
 """Maximum size of a message's text in the catalogue, in bytes of UTF-8: a message that reaches it ends with `length`."""
@@ -342,7 +343,7 @@ class RunMessages:
                 if delta.offset == len(self._kept):
                     self._metrics.first_deltas.observe(self._loop.time() - self._first_s)
                     asked_ms = ms_of_id(self._run.run.cause)
-                    trace_id = (self._run.traceparent or "")[3:35] if self._run.tracing is not None else ""
+                    trace_id = trace_id_of(self._run.traceparent or "") if self._run.tracing is not None else ""
                     self._metrics.first_tokens.observe((self._run.log.now_ms() - asked_ms) / 1000, trace_id)
                 joiner.stored()
                 self._progressed.set()

@@ -51,6 +51,8 @@ class HubClient:
             waits are also logged.
         jitter: returns a random number in [0, 1), for back-off.
         new_id: returns command ids that are unique for this user within ten minutes.
+        traceparent: the W3C trace that commands continue, or a function that is called for each command and returns one, or None.
+            The hub refuses a malformed one (4005).
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class HubClient:
         websocket_retry_s: float = 5.0,
         jitter: Callable[[], float] = random.random,
         new_id: Callable[[], str] | None = None,
+        traceparent: str | Callable[[], str | None] | None = None,
     ) -> None:
         source = TokenSource(token)
         identity = Identity(client_id, "hub-python", VERSION, tuple(capabilities))
@@ -78,6 +81,7 @@ class HubClient:
         self._store = MemoryCursors() if cursors is None else cursors
         self._buffer = buffer
         self._max_pending = max_pending
+        self._traceparent = traceparent if callable(traceparent) else lambda: traceparent
         self._connect_timeout_s = connect_timeout_s
         self._running: asyncio.Task[None] | None = None
 
@@ -291,7 +295,9 @@ class HubClient:
             raise OutboxFull(f"{self._max_pending} commands are unanswered; wait for answers before sending more")
         command_id = command_id or self._new_id()
         answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        wire = _frame(kind, channel, payload, {"id": command_id})
+        trace = self._traceparent()
+        meta = {} if trace is None else {"meta": {"traceparent": trace}}
+        wire = _frame(kind, channel, payload, {"id": command_id, **meta})
         self._core.submit(Command(command_id, wire, channel, partial(_answer, answer)))
         answer.add_done_callback(partial(self._given_up, command_id))
         self._driver.stir()

@@ -169,7 +169,7 @@ class HttpSocket:
             case _:
                 channel = frame.get("channel", "")
                 before = self._turns.get(channel)
-                self._turns[channel] = self._spawn(self._command(before, kind, frame.get("id"), channel, payload))
+                self._turns[channel] = self._spawn(self._command(before, frame, channel, payload))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -217,13 +217,14 @@ class HttpSocket:
             reader.cancel()
 
     async def _command(
-        self, before: asyncio.Task[None] | None, kind: str, command_id: str | None, channel: str, payload: Payload
+        self, before: asyncio.Task[None] | None, frame: dict[str, Any], channel: str, payload: Payload
     ) -> None:
         if before is not None:
             await asyncio.wait([before])
+        command_id = frame.get("id")
         reply: dict[str, Any] = {"re": command_id, "channel": channel}
         try:
-            answer, text = await self._carry_out(kind, command_id, channel, payload)
+            answer, text = await self._carry_out(frame, channel, payload)
             if command_id is not None:  # the payload goes over as it came: the bytes of events are the hub's
                 head = json.dumps({"type": answer} | reply)
                 await self.tell(f'{head[:-1]},"payload":{text}}}')
@@ -235,7 +236,8 @@ class HttpSocket:
         except (OSError, EOFError, TimeoutError):
             self.end()
 
-    async def _carry_out(self, kind: str, command_id: str | None, channel: str, payload: Payload) -> tuple[str, str]:
+    async def _carry_out(self, frame: dict[str, Any], channel: str, payload: Payload) -> tuple[str, str]:
+        kind: str = frame["type"]
         path = f"/v1/channels/{quote(channel)}"
         if kind == "channel.state":
             return kind, await self.get(f"{path}/state", {})
@@ -246,8 +248,8 @@ class HttpSocket:
             message = f"{kind} can be sent over a WebSocket only, and none gets through here"
             raise HttpRefusal({"code": 4024, "name": "feature_disabled", "message": message, "retry": "no"})
         body = json.dumps({"type": kind, "payload": payload}).encode()
-        headers = self.headers() | {"Content-Type": "application/json"}
-        if command_id is not None:
+        headers = self.headers() | {"Content-Type": "application/json", **frame.get("meta", {})}
+        if (command_id := frame.get("id")) is not None:
             headers["Idempotency-Key"] = command_id
         async with (
             asyncio.timeout(_REQUEST_S),

@@ -157,6 +157,8 @@ export interface ClientOptions {
   fetch?: typeof fetch;
   /** While HTTP serves: the first pause before WebSocket is tried again. */
   webSocketRetryMs?: number;
+  /** The W3C trace that commands continue, or a function that is called for each command and returns one, or nothing. */
+  traceparent?: string | (() => string | null | undefined);
 }
 
 /** The state of a client's connection. */

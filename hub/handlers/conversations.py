@@ -222,10 +222,13 @@ async def cancel_run(
     """Asks a run to stop. Its worker ends it with `agent.complete`; a run that no worker has begun is ended here."""
     place = command.place
     run = await RunStore(log).run(place, run_id)
+    if run is not None and not is_unbegun(run):
+        run = None
+    traceparent = None if run is None else await log.traceparent_of(place, run.cause)
 
     def accepted(_appended: Appended) -> Mapping[str, str]:
-        if run is not None and is_unbegun(run):
-            for draft in cancel_unbegun(place, run, run.cause):
+        if run is not None:
+            for draft in cancel_unbegun(place, run, run.cause, traceparent):
                 log.submit(draft, _left_to_workers)
         return {"run_id": run_id, "state": "cancelling"}
 

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Header, Path, Query, Request, Response
 from hub.auth.revocations import read_revocation
 from hub.errors import HubError
 from hub.handlers.history import HistoryQuery, Page, read_history
-from hub.http.requests import ChannelPath, caller_of, limit, read_body, readable_channel
+from hub.http.requests import ChannelPath, caller_of, limit, read_body, readable_channel, traceparent_of
 from hub.http.sse import event_id, open_stream
 from hub.node.hub import Hub
 from hub.protocol.commands import LEAF, Append, Caller, Command, Reply
@@ -28,7 +28,6 @@ from streams.events.channels import ChannelHistory
 from streams.events.validation import InvalidPayload, validate
 from streams.redis.replay import PAGE_BYTES, PAGE_EVENTS
 from streams.times import rfc3339
-from streams.tracing import valid_traceparent
 
 router = APIRouter()
 IdempotencyKey = Annotated[
@@ -52,8 +51,8 @@ async def _command(request: Request, hub: Hub, channel: str, caller: Caller, key
     if event.lane is Lane.CONNECTION or not event.kinds:
         raise HubError(4005, f"{kind} can only be sent over a WebSocket")
     limit(hub, caller, event.rate)
-    traceparent = valid_traceparent(request.headers.get("traceparent"))  # a malformed one is ignored, as the W3C asks
-    return check_command(event, ClientMessage(kind, key, channel, payload, traceparent=traceparent), caller)
+    message = ClientMessage(kind, key, channel, payload, traceparent=traceparent_of(request))
+    return check_command(event, message, caller)
 
 
 @router.post("/v1/channels/{channel}/events", status_code=201)

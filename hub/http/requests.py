@@ -15,6 +15,7 @@ from hub.protocol.commands import Caller
 from hub.protocol.session import channel_of
 from streams.channel import Channel
 from streams.log_context import CURRENT
+from streams.tracing import valid_traceparent
 
 ChannelPath = Annotated[str, Path(description="`kind:name`")]
 """The channel in a path."""
@@ -62,7 +63,8 @@ async def _scoped(hub: Hub, request: Request, principal: Principal) -> Principal
         request.scope[_RECORDED] = True
         channel = request.path_params.get("channel")
         route = getattr(request.scope.get("route"), "path", "")
-        await hub.operator_calls.record(principal, f"{request.method} {route}", [channel] if channel else [])
+        channels = [channel] if channel else []
+        await hub.operator_calls.record(principal, f"{request.method} {route}", channels, traceparent_of(request))
     return principal
 
 
@@ -82,6 +84,11 @@ async def limit_address(request: Request) -> None:
     retry_after_ms = hub.limiter.take(("@address", address(request)), "open", hub.clock.monotonic())
     if retry_after_ms is not None:
         raise HubError(4004, "too many requests from your address; retry later", retry_after_ms=retry_after_ms)
+
+
+def traceparent_of(request: Request) -> str | None:
+    """Returns the trace that a request continues; a malformed one is ignored, as the W3C asks."""
+    return valid_traceparent(request.headers.get("traceparent"))
 
 
 def bearer_token(request: Request) -> str:

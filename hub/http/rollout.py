@@ -12,7 +12,7 @@ from fastapi import APIRouter, Request, Response
 
 from hub.auth.permissions import Scope
 from hub.errors import ErrorDetail, HubError
-from hub.http.requests import caller_of, limit, read_body
+from hub.http.requests import caller_of, limit, read_body, traceparent_of
 from hub.node.hub import Hub
 from hub.node.rollouts import channel_of, read_rollout
 from hub.protocol.commands import Caller
@@ -49,7 +49,8 @@ async def change(request: Request) -> Response:
     if not hub.rollouts.is_stored:
         raise HubError(4024, "HUB_ROLLOUT_PROVIDER decides on this hub; change the rollout there")
     payload = _checked(await read_body(request, CATALOGUE[_CHANGED].limit_bytes))
-    await hub.broadcast(channel_of(principal.tenant), _CHANGED, payload, Actor("user", principal.user))
+    place, author = channel_of(principal.tenant), Actor("user", principal.user)
+    await hub.broadcast(place, _CHANGED, payload, author, traceparent=traceparent_of(request))
     return await _shown(hub, caller)
 
 

@@ -352,7 +352,7 @@ class Connection:
             append, is_charged = self._owner.charged(outcome) if self._owner.admission.is_metered else (outcome, False)
             self._unsettled_count += 1
             began_s, draft, span = self._began_s, append.draft, None
-            if self._owner.tracing is not None:
+            if self._owner.tracing is not None and self._owner.tracing.takes(draft.traceparent):
                 draft, span = traced(self._owner.tracing, draft, self._owner.clock.monotonic() - began_s)
             self._owner.log.submit(
                 draft, lambda result: self._stored(command, append, result, began_s, span, is_charged=is_charged)

@@ -20,7 +20,7 @@ from streams.cursor import Look, Position, id_order, ms_of_id
 from streams.envelope import Entry
 from streams.redis.replay import PAGE_BYTES
 from streams.redis.tail import Tail, Watched
-from streams.tracing import Tracing, is_traced, traceparent_of
+from streams.tracing import Tracing, is_traced, trace_id_of, traceparent_of
 
 HELD_EVENTS_MAX: Final = 128
 """Newest events cached per channel: the last step of a catch-up then needs no read, and resuming clients share them."""
@@ -218,9 +218,10 @@ class Fanout:
     def _tell(self, entries: list[Entry], wires: list[bytes]) -> None:
         first_seq, last_seq, last_id = entries[0].seq, entries[-1].seq, entries[-1].id.decode()
         self._hold(first_seq, wires)
-        if any(entry.type == b"chat.configure" for entry in entries):
+        types = {entry.type for entry in entries}
+        if b"chat.configure" in types:
             self.settings_changed()
-        if any(entry.type == b"channel.configure" for entry in entries):
+        if b"channel.configure" in types:
             self._watcher.note_configured(self)
         made: list[bytes | None] = [None] * _ENCODINGS
         sent = 0
@@ -242,7 +243,9 @@ class Fanout:
             sent += len(wires) - start
         since_s = self._tail.submitted_s
         after_s = time.time() - ms_of_id(entries[0].id) / 1000 if since_s is None else time.monotonic() - since_s
-        trace_id = "" if self._tracing is None else self.trace("deliver", entries, after_s, sent)
+        trace_id = ""
+        if self._tracing is not None and (len(entries) > 1 or is_traced(entries[0].meta)):
+            trace_id = self.trace("deliver", entries, after_s, sent)
         metrics = self._metrics
         metrics.events_out += sent
         (metrics.delivered_elsewhere if since_s is None else metrics.delivered_here).observe(after_s, trace_id)
@@ -259,10 +262,8 @@ class Fanout:
         first = {parent: entry for entry in reversed(traced) if (parent := traceparent_of(entry.meta)) is not None}
         for parent, entry in reversed(first.items()):
             attributes = {"hub.deliveries": count, "hub.seq": entry.seq}
-            span = self._tracing.follow(f"{step} {entry.type.decode()}", parent, attributes, ago_s=max(0.0, after_s))
-            if span is not None:
-                span.end()
-                trace_id = span.trace_id
+            if self._tracing.note(f"{step} {entry.type.decode()}", parent, attributes, ago_s=max(0.0, after_s)):
+                trace_id = trace_id_of(parent)
         return trace_id
 
     def encode(self, wires: list[bytes], encoding: int) -> bytes:

@@ -205,6 +205,8 @@ class Hub:
         await self.presence.stop()
         self.rollouts.close()
         self._loop_watch.close()
+        if self.tracing is not None:
+            self.tracing.write()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -399,7 +401,7 @@ class Hub:
             await self.require_written(outcome.draft.channel, principal)
         outcome, is_charged = self.charged(outcome)
         draft, span = outcome.draft, None
-        if self.tracing is not None:
+        if self.tracing is not None and self.tracing.takes(draft.traceparent):
             draft, span = traced(self.tracing, draft)
         try:
             result = await self._append(draft, is_charged=is_charged)
@@ -499,6 +501,7 @@ class Hub:
         payload: Mapping[str, Any],
         actor: Actor = SYSTEM,
         command: str | None = None,
+        traceparent: str | None = None,
     ) -> Appended:
         """Appends an event of the catalogue; every subscriber on every node receives it. The tenant is charged.
 
@@ -510,6 +513,7 @@ class Hub:
             payload: the payload as subscribers get it.
             actor: the author that subscribers are shown.
             command: an idempotency key; None skips the duplicate check.
+            traceparent: the trace that the event belongs to.
 
         Raises:
             InvalidPayload: the catalogue has no such event, or not with this payload or in this kind of channel.
@@ -521,7 +525,15 @@ class Hub:
         refuse_problems(await problems_of(self.log, channel, named))
         refuse_problems(await self._conversations.unknown_messages(channel, named))
         draft = Draft(
-            channel, type_, data, actor, event.lane, event.version, command=command, is_wanted=event.is_wanted
+            channel,
+            type_,
+            data,
+            actor,
+            event.lane,
+            event.version,
+            command=command,
+            is_wanted=event.is_wanted,
+            traceparent=traceparent,
         )
         append, is_charged = self.charged(Append(draft))
         try:

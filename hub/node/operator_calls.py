@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, Final
+from collections.abc import Awaitable, Iterable, Mapping
+from typing import Any, Final, Protocol
 
 from hub.auth.tokens import Principal
 from hub.errors import HubError
@@ -20,7 +20,16 @@ from streams.events.operators import CHANNELS_MAX
 
 OPERATORS: Final = "operators"
 """The name of the channel, of the kind `system`."""
-Broadcast = Callable[[Channel, str, Mapping[str, Any], Actor], Awaitable[Appended]]
+
+
+class Broadcast(Protocol):
+    """Appends an event and charges the tenant for it."""
+
+    def __call__(
+        self, channel: Channel, type_: str, payload: Mapping[str, Any], actor: Actor, *, traceparent: str | None
+    ) -> Awaitable[Appended]:
+        """Appends the event."""
+        ...
 
 
 class OperatorCalls:
@@ -35,13 +44,16 @@ class OperatorCalls:
     def __init__(self, limiter: RateLimiter, clock: Clock, broadcast: Broadcast) -> None:
         self._limiter, self._clock, self._broadcast = limiter, clock, broadcast
 
-    async def record(self, principal: Principal, call: str, channels: Iterable[str] = ()) -> None:
+    async def record(
+        self, principal: Principal, call: str, channels: Iterable[str] = (), traceparent: str | None = None
+    ) -> None:
         """Records a call; a token without a scope is not recorded.
 
         Args:
             principal: the caller.
             call: an HTTP method with the pattern of its path, or the type of a command.
             channels: the channels that were asked for; malformed names are left out.
+            traceparent: the trace that the call continues.
 
         Raises:
             HubError: 4004: too many calls; 4011: the tenant's quota is used up; 4013: Redis is unreachable. Nothing may be
@@ -59,7 +71,8 @@ class OperatorCalls:
             payload["channels"] = named
         place = Channel(principal.tenant, Kind.SYSTEM, OPERATORS)
         try:
-            await self._broadcast(place, "operator.call", payload, Actor("user", principal.user))
+            author = Actor("user", principal.user)
+            await self._broadcast(place, "operator.call", payload, author, traceparent=traceparent)
         except StreamsError as error:
             raise log_error(error) from error
 
@@ -74,7 +87,7 @@ class OperatorCalls:
         channels = [command.channel.wire] if command.channel is not None else []
         if isinstance(command.payload, ChannelSubscribe):
             channels = [item.channel for item in command.payload.channels]
-        await self.record(command.caller.principal, command.event.name, channels)
+        await self.record(command.caller.principal, command.event.name, channels, command.traceparent)
 
 
 def _is_channel(wire: str) -> bool:

@@ -193,6 +193,7 @@ class UploadFinisher:
             correlation=cause,
             causation=cause,
             guards=(ending,),
+            traceparent=await self._log.traceparent_of(upload.channel, cause),
         )
         try:
             await self._log.append(draft)

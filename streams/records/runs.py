@@ -278,7 +278,9 @@ def is_unbegun(run: RunView) -> bool:
     return run.state == "queued" and not run.began_ms
 
 
-def cancel_unbegun(channel: Channel, run: RunView, correlation: str) -> tuple[Draft, Draft]:
+def cancel_unbegun(
+    channel: Channel, run: RunView, correlation: str, traceparent: str | None = None
+) -> tuple[Draft, Draft]:
     """The drafts that end a run before it has begun: `agent.status queued`, if not yet appended, and `agent.complete cancelled`.
 
     The hub may append them right after it has accepted the cancel of a run that is `queued` and has no `began_ms`, so that a
@@ -289,6 +291,7 @@ def cancel_unbegun(channel: Channel, run: RunView, correlation: str) -> tuple[Dr
         channel: the run's channel.
         run: a run for which `is_unbegun` is true.
         correlation: the correlation of the event that began it, or that event's ID.
+        traceparent: the trace of the event that began it.
     """
     status = {"run_id": run.run_id, "agent": run.agent, "state": "queued", "attempt": 1, "segment": 1}
     complete = {
@@ -315,6 +318,7 @@ def cancel_unbegun(channel: Channel, run: RunView, correlation: str) -> tuple[Dr
             correlation=correlation,
             causation=run.cause,
             guards=guards,
+            traceparent=traceparent,
         )
 
     return (

@@ -27,6 +27,7 @@ from streams.redis.partition_calls import PartitionCalls
 from streams.redis.replay import PAGE_EVENTS, Replay
 from streams.redis.server import LoneServer, Server, new_epoch
 from streams.redis.tail import Tail
+from streams.tracing import traceparent_of
 
 PARTITIONS: Final = 8
 """Default number of partitions of a new log."""
@@ -253,6 +254,11 @@ class Log:
         """Read the event with this ID; None if the stream does not contain it."""
         found = await self.replay.page_from(channel, event_id, 1)
         return found[0] if found and found[0].id == event_id.encode() else None
+
+    async def traceparent_of(self, channel: Channel, event_id: str) -> str | None:
+        """Read the trace that the event with this ID belongs to; None if it belongs to none, or the stream does not contain it."""
+        entry = await self.entry(channel, event_id)
+        return None if entry is None else traceparent_of(entry.meta)
 
     def tail_of(self, channel: Channel) -> Tail:
         """The tail that watches the channel's partition; the same for the life of the process."""

@@ -12,7 +12,7 @@ from playwright.async_api import Browser, Page
 from support.js_client import JsClient
 from support.model_hub import ModelHub
 from support.model_hub_server import ModelHubServer, serving
-from support.nodes import Node, running_node
+from support.nodes import Node, running_node, token
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.asyncio(loop_scope="session")]
 
@@ -389,3 +389,23 @@ async def test_an_address_that_is_none_is_given_up_at_once(js: JsClient, page: P
 
     assert failure[0] == "cannot_connect"
     assert "begins with https: or wss:" in failure[1]
+
+
+async def test_a_trace_goes_with_each_command(node: Node, page: Page) -> None:
+    """On a socket it is in the command's `meta`."""
+    context = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    told = await page.evaluate(
+        """async ([token, context]) => {
+            const { HubClient } = await import("/hub.js");
+            const hub = new HubClient(location.origin, token, { traceparent: context });
+            await hub.connect();
+            await hub.send("conversation:traced", "one");
+            const { payload } = await hub.command("channel.history", "conversation:traced");
+            const found = [hub.transport, payload.events.map(({ meta }) => meta.traceparent)];
+            hub.close();
+            return found;
+        }""",
+        [token("alice", "traced"), context],
+    )
+
+    assert told == ["websocket", [context]]

@@ -115,6 +115,27 @@ async def test_the_newest_events_and_more_channels_than_may_wait(node: Node, ten
     } == others
 
 
+async def test_a_trace_goes_with_each_command(node: Node, tenant: str) -> None:
+    """Over HTTP it is a header of the request."""
+    context = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    told = await run_in_node(
+        """
+        const given = ["CONTEXT", null];
+        const traced = new HubClient(...process.argv.slice(2), { traceparent: () => given.shift() });
+        await traced.connect();
+        await traced.send("conversation:1", "one");
+        await traced.send("conversation:1", "two");
+        const { payload } = await traced.command("channel.history", "conversation:1");
+        told(payload.events.map(({ meta }) => meta.traceparent ?? null));
+        traced.close();
+        """.replace("CONTEXT", context),
+        node.url,
+        token("alice", tenant),
+    )
+
+    assert told == [[context, None]]
+
+
 async def test_refusals_are_the_hubs_own(node: Node, tenant: str) -> None:
     """A forged token ends the client; a forbidden channel its iteration; what only a socket takes is said to be so."""
     told = await run_in_node(

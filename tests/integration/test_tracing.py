@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from opentelemetry import trace
@@ -14,12 +15,18 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from consumers.agents import AgentInput, Back, Context, Item, ToolCall
 from consumers.worker import running
+from hub.client import HubClient
+from hub.client.http_socket import HttpSocket
+from hub.uploads.limits import UploadLimits
+from streams.channel import parse_channel
 from streams.redis.log import Log
 from streams.tracing import open_tracing, valid_traceparent
 from support.nodes import running_node, token
 from support.run_rig import options
 from support.socket_client import client
 from support.span_tree import kept_spans, traceparent_of, tree
+from support.uploads import CHANNEL as FILES
+from support.uploads import FileHub, file_hub
 
 CHANNEL = "conversation:c"
 GUIDE = Path(__file__).parents[2] / "docs/guides/tracing.md"
@@ -103,9 +110,8 @@ async def test_a_command_without_a_context_begins_a_trace_and_a_metric_names_it(
             await a.subscribe(CHANNEL)
             await a.say(CHANNEL, "hello")
             (event,) = await a.events(1)
-        told = tree(spans.get_finished_spans())
         scraped = (await http.get("/metrics", headers={"Accept": "application/openmetrics-text"})).text
-    trace_id = event["meta"]["traceparent"][3:35]
+    trace_id, told = event["meta"]["traceparent"][3:35], tree(spans.get_finished_spans())
 
     assert told == "chat.message\n  deliver chat.message"
     assert re.search(rf'hub_command_to_ack_seconds_bucket.* # {{trace_id="{trace_id}"}}', scraped)
@@ -143,6 +149,74 @@ async def test_without_tracing_the_context_is_stored_and_passed_on(redis_url: st
     assert stored == [CONTEXT, CONTEXT, None]
     assert refused["payload"]["code"] == 4005
     assert refused["payload"]["details"][0]["field"] == "meta"
+
+
+async def test_the_client_sends_its_trace_with_each_command(redis_url: str, tenant: str) -> None:
+    """A function is called for each command; over HTTP the trace is a header of the request."""
+    contexts = [CONTEXT, None]
+    async with running_node(redis_url) as node:
+        async with HubClient(node.url, token("a", tenant), traceparent=lambda: contexts.pop(0)) as hub:
+            await hub.send(CHANNEL, "one")
+            await hub.send(CHANNEL, "two")
+        async with HubClient(node.url, token("a", tenant), traceparent=CONTEXT) as hub:
+            await hub.send(CHANNEL, "three")
+            stored = (await hub.history(CHANNEL)).events
+        socket = HttpSocket(node.url)
+        opening = {"type": "connection.init", "id": "i", "payload": {"token": token("a", tenant)}}
+        command = {"type": "chat.message", "id": "1", "channel": CHANNEL, "payload": {"text": "x"}}
+        await socket.send(json.dumps(opening).encode())
+        await socket.recv()
+        await socket.send(json.dumps(command | {"meta": {"traceparent": CONTEXT}}).encode())
+        posted = json.loads(await socket.recv())["payload"]["id"]
+        await socket.close()
+        async with HubClient(node.url, token("a", tenant)) as hub:
+            (last,) = (await hub.history(CHANNEL, after=stored[-1].id)).events
+
+    assert [event.meta.get("traceparent") for event in stored] == [CONTEXT, None, CONTEXT]
+    assert (last.id, last.meta["traceparent"]) == (posted, CONTEXT)
+
+
+async def test_what_follows_from_a_traced_command_is_in_its_trace(
+    redis_url: str, tenant: str, tmp_path: Path, gate: Gate
+) -> None:
+    """A file's end, decided by a worker or by its deadline; a run that was cancelled before it began; a recorded call."""
+    names = ("file", "late", "run", "call")
+    contexts = {name: f"00-{number:032x}-{'1' * 16}-01" for number, name in enumerate(names, 1)}
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"some bytes")
+    async with file_hub(redis_url, tenant, tmp_path / "data") as files:
+        async with HubClient(files.node.url, files.token(), traceparent=contexts["file"]) as hub:
+            await hub.upload(FILES, path)
+        async with HubClient(files.node.url, files.token(), traceparent=contexts["late"]) as hub:
+            await hub.command("file.upload.request", FILES, {"filename": "b", "size": 1, "mime": "text/plain"})
+        async with HubClient(files.node.url, files.token()) as hub:
+            await hub.send(CHANNEL, "the channel's turn is taken", agent="talk")
+        async with HubClient(files.node.url, files.token(), traceparent=contexts["run"]) as hub:
+            asked = await hub.command("agent.invoke", CHANNEL, {"agent": "talk", "input": "x"})
+            await hub.command("agent.cancel", CHANNEL, {"run_id": asked.payload["run_id"]})
+        gate.is_open.set()
+        async with files.node.http(files.token(grants={}, scope="auditor")) as http:
+            await http.get(f"/v1/channels/{CHANNEL}/state", headers={"traceparent": contexts["call"]})
+        files.pass_s(UploadLimits().life_s + 1)
+        await files.finisher.reap()
+        found = {
+            (event["type"], event["meta"].get("traceparent"))
+            for channel in (FILES, CHANNEL, "system:operators")
+            for event in await stored_events(files, channel)
+            if channel != CHANNEL or event["payload"].get("run_id") == asked.payload["run_id"]
+        }
+
+    assert found == {
+        *((f"file.{step}", contexts["file"]) for step in ("upload.request", "upload.complete", "ready")),
+        *((f"file.{step}", contexts["late"]) for step in ("upload.request", "upload.failed")),
+        *((f"agent.{step}", contexts["run"]) for step in ("cancel", "status", "complete")),
+        ("operator.call", contexts["call"]),
+    }
+
+
+async def stored_events(files: FileHub, channel: str) -> list[dict[str, Any]]:
+    page = await files.node.hub.log.page(parse_channel(files.tenant, channel), "0")
+    return [json.loads(entry.wire(channel.encode())) for entry in page]
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,9 @@ import { WebSocketConnection } from "./web_socket.js";
 /** @typedef {import("./upload.js").UploadOptions} UploadOptions */
 /** @typedef {import("./upload.js").UploadedFile} UploadedFile */
 /** @typedef {{name?: string, cursors?: CursorStore, outbox?: OutboxStore, capabilities?: string[], WebSocket?: any, fetch?: typeof fetch,
- *    webSocketRetryMs?: number}} ClientOptions `cursors` and `outbox`: stores that outlive the page; `capabilities`: further ones to announce, such
- *    as "reasoning"; `WebSocket`, `fetch`: in the place of the global ones; `webSocketRetryMs`: over HTTP, the first pause before WebSocket is tried again */
+ *    webSocketRetryMs?: number, traceparent?: string | (() => string | null | undefined)}} ClientOptions `cursors` and `outbox`: stores that outlive the page; `capabilities`: further ones to announce, such
+ *    as "reasoning"; `WebSocket`, `fetch`: in the place of the global ones; `webSocketRetryMs`: over HTTP, the first pause before WebSocket is tried again;
+ *    `traceparent`: the W3C trace that commands continue, or a function that returns one for each command */
 /** @typedef {"offline"|"connecting"|"ready"|"waiting"|"closed"} ConnectionState */
 
 const ASKED_MAX = 100; // maximum subscriptions in one message (docs/events.md#connection, #channel)
@@ -40,6 +41,7 @@ export class HubClient extends EventTarget {
   #WebSocket;
   #fetch;
   #capabilities;
+  #traceparent;
   #store;
   #recovery;
   #listening = new AbortController();
@@ -71,6 +73,7 @@ export class HubClient extends EventTarget {
     this.#token = token;
     this.#name = name;
     this.#capabilities = ["batch", "live_state", ...capabilities];
+    this.#traceparent = options.traceparent;
     this.#store = cursors;
     this.#outboxStore = outbox;
     this.#outbox = new Outbox((text) => this.#socket?.write(text), outbox);
@@ -149,7 +152,9 @@ export class HubClient extends EventTarget {
   command(type, channel, payload = {}, id = this.#newId()) {
     return new Promise((resolve, reject) => {
       if (this.#state === "closed") return reject(new Error("the client is closed"));
-      this.#outbox.add({ id, channel, text: JSON.stringify({ type, id, channel, payload }), resolve, reject });
+      const traceparent = typeof this.#traceparent === "function" ? this.#traceparent() : this.#traceparent;
+      const meta = traceparent ? { traceparent } : undefined; // JSON leaves undefined out
+      this.#outbox.add({ id, channel, text: JSON.stringify({ type, id, channel, meta, payload }), resolve, reject });
     });
   }
 

@@ -43,12 +43,12 @@ export class HttpSocket {
   /** @param {string} text one message */
   write(text) {
     if (this.#isOver) return;
-    const { type, id, channel, payload = {} } = JSON.parse(text);
+    const { type, id, channel, payload = {}, meta } = JSON.parse(text);
     if (type === "connection.reconnect") this.#greet(id, payload);
     else if (type === "connection.refresh") this.#refresh(id, payload);
     else if (type === "channel.subscribe") for (const wanted of payload.channels) this.#follow(wanted, id);
     else if (type === "channel.unsubscribe") for (const name of payload.channels) this.#leave(name);
-    else if (type !== "connection.heartbeat") this.#inTurn(channel ?? "", () => this.#command(type, id, channel, payload));
+    else if (type !== "connection.heartbeat") this.#inTurn(channel ?? "", () => this.#command(type, id, channel, payload, meta));
   }
 
   /** Do nothing: the readers detect silence themselves. */
@@ -163,10 +163,10 @@ export class HttpSocket {
     turn.then(() => this.#turns.get(channel) === turn && this.#turns.delete(channel));
   }
 
-  /** @param {string} type @param {string|undefined} id @param {string} channel @param {any} payload */
-  async #command(type, id, channel, payload) {
+  /** @param {string} type @param {string|undefined} id @param {string} channel @param {any} payload @param {Record<string, string>} [meta] */
+  async #command(type, id, channel, payload, meta) {
     try {
-      const answer = await this.#carryOut(type, id, channel, payload);
+      const answer = await this.#carryOut(type, id, channel, payload, meta);
       if (id) this.tell([{ type: answer.type, re: id, channel, payload: answer.payload }]);
     } catch (problem) {
       if (this.#isOver) return;
@@ -176,14 +176,15 @@ export class HttpSocket {
     }
   }
 
-  /** @param {string} type @param {string|undefined} id @param {string} channel @param {any} payload @returns {Promise<{type: string, payload: any}>} */
-  async #carryOut(type, id, channel, payload) {
+  /** @param {string} type @param {string|undefined} id @param {string} channel @param {any} payload @param {Record<string, string>} [meta]
+   *  @returns {Promise<{type: string, payload: any}>} */
+  async #carryOut(type, id, channel, payload, meta) {
     const path = `/v1/channels/${encodeURIComponent(channel)}`;
     const signal = AbortSignal.any([this.#stop.signal, AbortSignal.timeout(REQUEST_MS)]);
     if (type === "channel.state") return { type, payload: await this.get(`${path}/state`, {}, signal) };
     if (type === "channel.history") return { type, payload: await this.get(`${path}/events`, { ...payload, types: payload.types?.join(",") }, signal) };
     if (!channel) throw socketOnly(type);
-    const headers = { "Content-Type": "application/json", ...(id && { "Idempotency-Key": id }) };
+    const headers = { "Content-Type": "application/json", ...meta, ...(id && { "Idempotency-Key": id }) };
     const response = await this.request("POST", `${path}/events`, { body: JSON.stringify({ type, payload }), headers, signal });
     return { type: REPLY_TYPES[type] ?? "ack", payload: JSON.parse(await textOf(response)) };
   }

@@ -144,6 +144,10 @@ class Appended(NamedTuple):
 
 DAMAGED: Final = b"damaged"
 """Replaces the type of an event whose stored bytes do not match their checksum. No event type has this name."""
+FOREIGN: Final = b"foreign"
+"""The type of an entry that is no event: it was added to the stream by hand. No event type has this name."""
+_EVENT_FIELDS: Final = 12
+_LIVE_FIELDS: Final = 10
 
 
 class Entry(NamedTuple):
@@ -177,6 +181,11 @@ class Entry(NamedTuple):
         return self.type == DAMAGED
 
     @property
+    def is_foreign(self) -> bool:
+        """True if this is no event; then only the ID is available. Readers pass over such entries."""
+        return self.type == FOREIGN
+
+    @property
     def payload(self) -> dict[str, Any]:
         """The parsed payload, for folds and handlers. The path from stream to socket never parses it."""
         value: dict[str, Any] = json.loads(self.data)
@@ -193,6 +202,24 @@ def read_live_entry(raw: Sequence[Any]) -> Entry:
     """Read an entry of a live lane, which has the same fields except seq."""
     f = raw[1]
     return Entry(raw[0], 0, f[1], f[3], f[5], f[7], f[9])
+
+
+def read_own_entries(raw: Sequence[Sequence[Any]]) -> list[Entry]:
+    """Read the entries of an events lane without those that somebody added to the stream by hand."""
+    try:
+        return [read_entry(entry) for entry in raw if entry[1][0] == b"seq"]
+    except (IndexError, ValueError):
+        return [read_entry(entry) for entry in raw if is_own(entry[1]) and entry[1][1].isdigit()]
+
+
+def is_own(fields: Sequence[bytes]) -> bool:
+    """True if these are the fields of an event, and not of an entry that somebody added by hand."""
+    return len(fields) >= _EVENT_FIELDS and fields[0] == b"seq"
+
+
+def read_own_live_entries(raw: Sequence[Sequence[Any]]) -> list[Entry]:
+    """Read the entries of a live lane without those that somebody added to the stream by hand."""
+    return [read_live_entry(entry) for entry in raw if len(entry[1]) >= _LIVE_FIELDS and entry[1][0] == b"type"]
 
 
 def until_damage(entries: list[Entry]) -> list[Entry]:

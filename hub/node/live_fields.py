@@ -11,7 +11,7 @@ from projections.live import LIVE_TYPES, Live
 from projections.recorded import recorded
 from streams.channel import Channel, Kind
 from streams.cursor import id_order
-from streams.envelope import Entry, read_live_entry
+from streams.envelope import Entry, read_own_live_entries
 from streams.json_bytes import to_json
 from streams.records.presence import PresenceStore, ReadMarks, people_of
 from streams.records.upload_store import OpenUploads, shown_uploads
@@ -71,12 +71,13 @@ class LiveFields:
             return True
         if sight.answers[-1] is None:  # too many bytes
             return False
-        start, entries = sight.reads[-1].args[0], [read_live_entry(raw) for raw in sight.answers[-1]]
-        if not entries:
+        start, raw = sight.reads[-1].args[0], sight.answers[-1]
+        entries = read_own_live_entries(raw)
+        if not raw:
             self._folds.pop(channel, None)
             return True
         live, last = self._folds.get(channel) or (Live(channel.kind), "")
-        if len(entries) == LANE_AT_ONCE or (start != "-" and (not last or entries[0].id.decode() != start)):
+        if not entries or len(raw) == LANE_AT_ONCE or (start != "-" and (not last or entries[0].id.decode() != start)):
             return False
         new = [entry for entry in entries if not last or id_order(entry.id.decode()) > id_order(last)]
         self._keep(channel, live, new, last)

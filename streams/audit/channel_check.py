@@ -204,6 +204,11 @@ class Audit:
     def take(self, entry: Entry) -> None:
         """Check the next event of the stream."""
         event_id, seq = entry.id.decode(), entry.seq
+        if entry.is_foreign:
+            told = f"entry {event_id} was not written by the hub: somebody added it by hand, or its field names are damaged"
+            self._add_fault(self._seq + 1, told)
+            self._id = event_id
+            return
         if entry.is_damaged:
             self._add_fault(seq, f"event {event_id} is damaged: its bytes do not match their checksum")
         elif self._archive is not None and self._archive.leaves is not None:

@@ -8,7 +8,7 @@ the expired ones.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from streams.cursor import START, id_order, ms_of_id
@@ -114,13 +114,15 @@ class EdgeRecords:
             last = entries[-1][0].decode()
             if key.decode() == self._keys.rates:
                 self._rates_after = last
-                news.reports.extend(StampedReport(ms_of_id(entry_id), fields[1]) for entry_id, fields in entries)
+                news.reports.extend(
+                    StampedReport(ms_of_id(entry_id), fields[1]) for entry_id, fields in _named(b"r", entries)
+                )
             elif key.decode() == self._keys.bell:
                 self._revoked_after = last
-                news.revocations.extend(fields[1] for _, fields in entries)
+                news.revocations.extend(fields[1] for _, fields in _named(b"r", entries))
             else:
                 self._claimed_after = last
-                news.claims.extend(fields[1] for _, fields in entries)
+                news.claims.extend(fields[1] for _, fields in _named(b"s", entries))
         return news
 
     async def revoke(self, field: str, entry: bytes) -> None:
@@ -154,3 +156,8 @@ class EdgeRecords:
     async def _last(self, key: str) -> str:
         found = await self._calls.call("XREVRANGE", key, "+", "-", "COUNT", 1)
         return found[0][0].decode() if found else START
+
+
+def _named(name: bytes, entries: Iterable[Reply]) -> Iterator[Reply]:
+    """The entries with this field; others were added by hand."""
+    return (entry for entry in entries if entry[1][0] == name)

@@ -232,7 +232,8 @@ class RunStore:
         for entry_id, fields in reply[0][1] if reply else ():
             after = entry_id.decode()
             hint = text_pairs(fields)
-            on_hint(hint["channel"], hint["run"])
+            if "channel" in hint and "run" in hint:  # it was not added by hand
+                on_hint(hint["channel"], hint["run"])
         return after
 
     def _calls(self, channel: Channel) -> Calls:

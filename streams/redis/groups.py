@@ -395,8 +395,18 @@ async def _grouped(call: Awaitable[Reply]) -> Reply:
         raise GroupLost(str(error)) from error
 
 
+_ADDED_BY_HAND: Final = {
+    "group": "",
+    "channel": "",
+    "event": "",
+    "type": "",
+    "reason": "this is no work of the hub's: somebody added it by hand",
+    "attempts": "0",
+}
+
+
 def _read_parked(partition: int, raw: Sequence[Reply]) -> Parked:
-    fields = text_pairs(raw[1])
+    fields = _ADDED_BY_HAND | text_pairs(raw[1])
     return Parked(
         f"{partition}:{raw[0].decode()}",
         fields["group"],

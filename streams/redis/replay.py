@@ -11,7 +11,7 @@ from streams.archive.cold import ArchivePlace, ColdReader, look_over
 from streams.archive.manifest import ArchiveMark
 from streams.channel import Channel
 from streams.cursor import START, Look
-from streams.envelope import DAMAGED, Entry, read_entry
+from streams.envelope import DAMAGED, FOREIGN, Entry, is_own, read_entry
 from streams.redis.append import checksum
 from streams.redis.calls import Calls, text_pairs
 from streams.redis.keys import Keys
@@ -32,8 +32,10 @@ def read_checked_entry(raw: Sequence[Any], path: bytes) -> Entry:
     """Parse an entry of the events lane of the channel with this path, and verify its checksum.
 
     If it does not match, only ID and seq are returned; seq is 0 if it is not a number. An entry without a checksum is accepted
-    unverified.
+    unverified. An entry that was added by hand is returned as `FOREIGN`.
     """
+    if not is_own(raw[1]):
+        return Entry(raw[0], 0, FOREIGN, b"0", b"{}", b"{}", b"{}")
     try:
         entry = read_entry(raw)
     except ValueError:

@@ -12,7 +12,7 @@ from streams.archive.cold import ArchivePlace, ColdReader, is_before
 from streams.archive.manifest import ArchiveMark
 from streams.channel import Channel
 from streams.cursor import START, Position
-from streams.envelope import Entry
+from streams.envelope import Entry, is_own
 from streams.errors import RecordDamaged
 from streams.redis.calls import Calls, pairs
 from streams.redis.deleted import Deletion
@@ -165,16 +165,19 @@ class StoredLog:
             place = ArchivePlace(channel, epoch.decode(), ArchiveMark.parse(mark.decode()))
             if archived := await self._cold.after(place, after, PAGE_EVENTS, upto):
                 return archived
-        return self._read(raw, names.path)
+        while raw and not (found := _events(self._read(raw, names.path))):  # what somebody added by hand
+            start = b"(" + raw[-1][0]
+            raw = await self.calls_in(names.partition).call("XRANGE", names.stream, start, upto, "COUNT", _PAGE_EVENTS)
+        return found if raw else []
 
     async def hot_page(self, channel: Channel, after: str = START) -> list[Entry]:
-        """One page of the events in Redis alone."""
+        """One page of what the stream in Redis holds: events, and entries that somebody added by hand (`Entry.is_foreign`)."""
         names, start = self.keys.of(channel), "-" if after == START else f"({after}"
         calls = self.calls_in(names.partition)
         return self._read(await calls.call("XRANGE", names.stream, start, "+", "COUNT", _PAGE_EVENTS), names.path)
 
     def _read(self, raw: list[Reply], path: bytes) -> list[Entry]:
-        self.unchecked_count += sum(not has_checksum(entry) for entry in raw)
+        self.unchecked_count += sum(is_own(entry[1]) and not has_checksum(entry) for entry in raw)
         return [read_checked_entry(entry, path) for entry in raw]
 
     async def newest(self, channel: Channel, count: int) -> list[Entry]:
@@ -182,7 +185,7 @@ class StoredLog:
         names = self.keys.of(channel)
         calls, limit = self.calls_in(names.partition), min(count, _PAGE_EVENTS)
         raw = await calls.call("XREVRANGE", names.stream, "+", "-", "COUNT", limit)
-        return [read_checked_entry(entry, names.path) for entry in reversed(raw)]
+        return _events([read_checked_entry(entry, names.path) for entry in reversed(raw)])
 
     async def memory_bytes(self, channel: Channel) -> int:
         """The memory of the channel's stream, estimated by Redis; 0 without one."""
@@ -212,3 +215,7 @@ async def _kept_lives(keys: Keys, locator: Locator, config: Calls, calls: Partit
 def first_epoch(life: str, channel: Channel) -> str:
     """The first epoch of a channel, derived as in scripts/look.lua and scripts/append.lua."""
     return hashlib.sha1(f"{life} {channel.path}".encode(), usedforsecurity=False).hexdigest()[:16]
+
+
+def _events(entries: list[Entry]) -> list[Entry]:
+    return [entry for entry in entries if not entry.is_foreign]

@@ -20,7 +20,7 @@ from typing import Final, Protocol
 
 from streams.channel import Channel
 from streams.cursor import Position, id_order
-from streams.envelope import Entry, read_entry, read_live_entry, unbroken
+from streams.envelope import Entry, read_own_entries, read_own_live_entries, unbroken
 from streams.redis.calls import CALL_TIMEOUT_S, pairs
 from streams.redis.keys import DEFAULT_LIMITS, Keys, Limits
 from streams.redis.wire import Argument, Reply, Wire
@@ -55,9 +55,23 @@ class Listener(Protocol):
 
 
 class Watched:
-    """A watched channel: the tail's position in each of its two lanes."""
+    """A watched channel: the tail's position in each of its two lanes.
 
-    __slots__ = ("channel", "is_suspended", "listener", "live_id", "live_key", "path", "position", "stream_key")
+    Attributes:
+        passed: the ID of an entry after the position that somebody added by hand, with no event in between; None if there is none.
+    """
+
+    __slots__ = (
+        "channel",
+        "is_suspended",
+        "listener",
+        "live_id",
+        "live_key",
+        "passed",
+        "path",
+        "position",
+        "stream_key",
+    )
 
     def __init__(self, channel: Channel, keys: Keys, position: Position, live_id: str, listener: Listener) -> None:
         names = keys.of(channel)
@@ -69,6 +83,7 @@ class Watched:
         self.live_id = live_id
         self.listener = listener
         self.is_suspended = False
+        self.passed: bytes | None = None
 
 
 class Hearer(Protocol):
@@ -175,7 +190,7 @@ class Bells:
 
     def _tell(self, bell: dict[bytes, bytes]) -> None:
         if not self._is_known(bell.get(b"batch", b"")):
-            self._hearer.rung(bell[b"events"], bell[b"live"])
+            self._hearer.rung(bell.get(b"events", b""), bell.get(b"live", b""))
         for path, epoch in pairs(bell.get(b"begun", b"").split()).items():
             self._hearer.begun(path, epoch.decode())
 
@@ -254,7 +269,7 @@ class Tail:
 
         `live_id` is the ID of the newest entry of the live lane: if it is older than the last one seen, the lane started over.
         """
-        watched.position = position
+        watched.position, watched.passed = position, None
         watched.live_id = min(watched.live_id, live_id, key=id_order)
         watched.is_suspended = False
         self._mark([watched])
@@ -340,7 +355,7 @@ class Tail:
         self._send_read(self._read_wire, dirty, self._have_read)
 
     def _send_read(self, wire: Wire, lanes: dict[bytes, Watched], on_read: Callable[[int, Reply], None]) -> None:
-        ids = [w.position.id if key == w.stream_key else w.live_id for key, w in lanes.items()]
+        ids = [(w.passed or w.position.id) if key == w.stream_key else w.live_id for key, w in lanes.items()]
         count = min(READ_EVENTS_MAX, max(READ_EVENTS_MIN, READ_TOTAL_MAX // len(lanes)))
         self.read_count += 1
         wire.send(partial(on_read, count), b"XREAD", b"COUNT", count, b"STREAMS", *lanes, *ids)
@@ -384,9 +399,14 @@ class Tail:
     def _tell(self, watched: Watched, key: bytes, raw: list[list[Reply]]) -> None:
         try:
             if key == watched.live_key:
-                self._tell_live(watched, [read_live_entry(entry) for entry in raw])
+                if entries := read_own_live_entries(raw):
+                    self._tell_live(watched, entries)
+                else:
+                    watched.live_id = raw[-1][0].decode()
+            elif entries := read_own_entries(raw):
+                self._tell_events(watched, entries)
             else:
-                self._tell_events(watched, [read_entry(entry) for entry in raw])
+                watched.passed = raw[-1][0]
         except Exception:  # an error in one channel's listener must not stop the others
             _log.exception("a tail listener failed", extra={"channel": watched.channel.path})
 
@@ -404,6 +424,7 @@ class Tail:
             # Either the position moved forward while this read was in flight, or this is not the log that was read before.
             entries = [entry for entry in entries if id_order(entry.id.decode()) > id_order(position.id)]
             if not entries:
+                watched.passed = None
                 return
         whole = unbroken(entries, position.seq)
         if not whole:
@@ -411,7 +432,7 @@ class Tail:
             return
         if len(whole) < len(entries):
             self._dirty[watched.stream_key] = watched  # the next read starts at the hole
-        watched.position = Position(whole[-1].id.decode(), whole[-1].seq)
+        watched.position, watched.passed = Position(whole[-1].id.decode(), whole[-1].seq), None
         watched.listener.events(whole)
 
     def _break(self, watched: Watched) -> None:

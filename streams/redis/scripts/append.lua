@@ -50,14 +50,24 @@ local function directory_of(meta)
   return string.sub(meta, 1, prefix_bytes) .. tenant .. ':channels:' .. kind, name
 end
 
+-- The first event of a range; entries that somebody added to the stream by hand are passed over.
+local function event(command, stream, from, to)
+  local found
+  repeat
+    found = redis.call(command, stream, from, to, 'COUNT', 1)[1]
+    if found then from = '(' .. found[1] end
+  until not found or (found[2][1] == 'seq' and found[2][12])
+  return found
+end
+
 -- Begin a life of a channel: it has no epoch yet, or its meta hash and its stream do not belong together any more.
 -- Returns the newest seq of what is there. The HSET is the first write: out of memory, Redis refuses it and nothing was done
 -- (it stops refusing once a script has written, and a DEL would count).
 local function begin_epoch(stream, meta, is_another)
-  local seq, floor_seq, epoch, last = 0, 0, ARGV[1], redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
+  local seq, floor_seq, epoch, last = 0, 0, ARGV[1], event('XREVRANGE', stream, '+', '-')
   local path = string.sub(stream, prefix_bytes + 1)
   if last then
-    local first = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
+    local first = event('XRANGE', stream, '-', '+')
     seq, floor_seq = tonumber(last[2][2]), tonumber(first[2][2]) - 1
   elseif not is_another and not redis.call('ZSCORE', directory_of(meta)) then
     epoch = string.sub(redis.sha1hex(ARGV[8] .. ' ' .. path), 1, 16)

@@ -18,11 +18,21 @@
 --   prev: the newest entry at or before the cursor; next: the oldest after it; "" where there is none.
 local function hashed(text) return string.sub(redis.sha1hex(text), 1, 16) end
 
+-- The first event of a range; entries that somebody added to the stream by hand are passed over.
+local function event(command, stream, from, to)
+  local found
+  repeat
+    found = redis.call(command, stream, from, to, 'COUNT', 1)[1]
+    if found then from = '(' .. found[1] end
+  until not found or (found[2][1] == 'seq' and found[2][12])
+  return found
+end
+
 local function look(stream, meta, live, directory, cursor, path, name)
   local known = redis.call('HMGET', meta, 'epoch', 'seq', 'floor_id', 'floor_seq', 'archive', 'deleted')
   local epoch, seq, floor_id, floor_seq, mark = known[1], known[2] or '0', known[3] or '0', known[4] or '0', known[5] or ''
   local deleted = known[6] or ''
-  local last = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
+  local last = event('XREVRANGE', stream, '+', '-')
 
   -- A stream that was trimmed to nothing, by whomever, is still there and knows its last ID: that is the floor then.
   if epoch and not last and seq ~= floor_seq and redis.call('EXISTS', stream) == 1 then
@@ -41,7 +51,7 @@ local function look(stream, meta, live, directory, cursor, path, name)
     epoch, seq, floor_id, floor_seq, mark, deleted = hashed(ARGV[1] .. ' ' .. path), '0', '0', '0', '', ''
     redis.call('DEL', meta)
     if last then
-      local first = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
+      local first = event('XRANGE', stream, '-', '+')
       seq, floor_seq = last[2][2], tostring(tonumber(first[2][2]) - 1)
       redis.call('HSET', meta, 'floor_id', floor_id, 'floor_seq', floor_seq)
     end
@@ -54,8 +64,8 @@ local function look(stream, meta, live, directory, cursor, path, name)
   local newest_live = redis.call('XREVRANGE', live, '+', '-', 'COUNT', 1)[1]
   local prev, following
   if cursor ~= '' then
-    prev = redis.call('XREVRANGE', stream, cursor, '-', 'COUNT', 1)[1]
-    following = redis.call('XRANGE', stream, '(' .. cursor, '+', 'COUNT', 1)[1]
+    prev = event('XREVRANGE', stream, cursor, '-')
+    following = event('XRANGE', stream, '(' .. cursor, '+')
   end
   return {
     epoch, head_id, head_seq, floor_id, floor_seq,

@@ -8,7 +8,7 @@
 --
 -- Reply: four texts an entry: its id; its seq, "" in the live lane; its checksum, nil where it has none; and what is under the
 -- checksum, joined by newlines: type, v, actor, meta, data. As XRANGE gives an entry, it has four times as many to be packed here
--- and parsed there. Fewer entries than asked for are no sign of the end; none are.
+-- and parsed there. Fewer entries than asked for are no sign of the end; none are. Entries that somebody added by hand are left out.
 -- With KEYS[2]: epoch, the mark of the archive, the floor's id, and the entries. The mark is "" where the archive has nothing to
 -- add. Where the range begins below the floor, it begins in the archive, and no entries are read.
 local AT_ONCE = 32
@@ -40,10 +40,10 @@ local function read()
     local asked = math.min(AT_ONCE, most - count)
     local entries = redis.call(ARGV[1], KEYS[1], start, ARGV[3], 'COUNT', asked)
     for _, entry in ipairs(entries) do
-      local f, is_taken = entry[2]
-      if f[1] == 'seq' then
+      local f, is_taken = entry[2], true
+      if f[1] == 'seq' and f[12] then
         is_taken = take(entry[1], f[2], f[14] or false, f[4], f[6], f[8], f[12], f[10])
-      else
+      elseif f[1] == 'type' and f[10] then
         is_taken = take(entry[1], '', false, f[2], f[4], f[6], f[10], f[8])
       end
       if not is_taken then return found end

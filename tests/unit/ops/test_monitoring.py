@@ -12,7 +12,7 @@ import pytest
 from ops.monitoring.dashboards import DASHBOARDS, FOLDER, texts
 
 ROOT = Path(__file__).parents[3]
-OTHERS = {"README.md", "backup-restore.md", "two-versions.md"}  # pages without an alert
+OTHERS = {"README.md", "backup-restore.md", "restore-archive.md", "two-versions.md"}  # pages without an alert
 ALERTS = (FOLDER / "alerts.yml").read_text(encoding="utf-8")
 SUFFIXES = re.compile(r"_(total|bucket|count|sum)$")
 
@@ -59,3 +59,13 @@ def test_every_alert_has_a_runbook_of_its_name_and_a_test_of_its_rule() -> None:
     ]
     assert {file.name for file in folder.glob("*.md")} == {Path(page).name for page in pages} | OTHERS
     assert [name for name in names if name not in rules] == []
+
+
+def test_the_runbooks_name_metrics_that_exist() -> None:
+    """By docs/operating/metrics.md, whose names other tests compare with what is served."""
+    known = re.findall(r"\bhub_\w+", (ROOT / "docs/operating/metrics.md").read_text(encoding="utf-8"))
+    pages = (ROOT / "docs/operating/runbooks").glob("*.md")
+    named = {name for page in pages for name in re.findall(r"`(hub_\w+)", page.read_text(encoding="utf-8"))}
+
+    assert len(named) > 10
+    assert named <= set(known)

@@ -87,10 +87,9 @@ async def test_scripts_touch_declared_keys(lone_redis: RedisServer, tmp_path: Pa
         Redis.from_url(lone_redis.url) as listening,
         listening.monitor() as told,
     ):
-        is_over = threading.Event()
 
         def listen() -> None:
-            while not is_over.is_set():
+            while not lines or not lines[-1].endswith('"ECHO" "over"'):
                 lines.append(told.connection.read_response().decode())
 
         thread = threading.Thread(target=listen)
@@ -99,8 +98,7 @@ async def test_scripts_touch_declared_keys(lone_redis: RedisServer, tmp_path: Pa
         await fill(log, tmp_path)
         await log.look(WAITING)
         await log.close()
-        is_over.set()
-        redis.ping()
+        redis.echo("over")
         thread.join()
         watching = Watching(redis)
         for line in lines:

@@ -10,6 +10,10 @@ from redis import Redis
 
 from ops.cli import main
 from ops.cli.redis_checks import clock_finding
+from streams.errors import ConfigurationRefused
+from streams.redis.durability import ServerFacts
+from streams.redis.keys import CONFIG, MOVING, spread_tags
+from streams.redis.server_check import check_facts
 from support.redis_server import RedisServer
 
 SECRET = "a secret of more than thirty-two characters"
@@ -135,3 +139,52 @@ def test_clocks_that_differ() -> None:
     assert clock_finding({"": 300}).level == "ok"
     assert clock_finding({"a: ": -1_500, "b: ": 1_500}).level == "fail"
     assert "NTP" in clock_finding({"": 5_000}).text
+
+
+def test_a_server_that_is_too_old() -> None:
+    """Its commands are missing; nothing older than 6.2 is here to be started."""
+    facts = ServerFacts((6, 0, 16), "id", False, True, 0, "noeviction", False, 0, 0, False, "standalone")
+    with pytest.raises(ConfigurationRefused, match=r"Redis 6\.2 or newer is needed"):
+        check_facts(facts)
+
+
+COMMANDS = ("doctor", "serve", "worker")
+
+
+@pytest.fixture
+def told(run, server: RedisServer):
+    """Runs each of the commands on the server: one line says what to do, and the exit code is 1 or 2."""
+
+    def commands(says: str, names: tuple[str, ...] = COMMANDS) -> None:
+        for name in names:
+            port = ("--port", "0") if name == "serve" else ()
+            words = ("doctor", "--redis", server.url) if name == "doctor" else (name, "--no-wait", *port)
+            code, failures, err = run(server.url, *words)
+            assert code in {1, 2}, name
+            assert "Traceback" not in err, err
+            assert says in f"{failures} {err}", name
+
+    return commands
+
+
+def test_another_number_of_partitions(told, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The number that the log was begun with; and a move to others that was cut off."""
+    redis.hset(CONFIG, mapping={"partitions": 16, "tags": " ".join(spread_tags(16))})
+    told("16")
+    redis.hset(CONFIG, MOVING, "{}")
+    monkeypatch.setenv("HUB_PARTITIONS", "16")
+    told("hub repartition")
+    redis.delete(CONFIG)
+
+
+def test_a_replica_is_no_place_for_a_node_or_a_worker(told, redis: Redis) -> None:
+    """They would be refused every write."""
+    redis.replicaof("127.0.0.1", "1")
+    told("its master")
+    redis.replicaof("NO", "ONE")
+
+
+def test_a_place_for_jobs_that_does_not_answer(told, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker starts and says so until it is there; `hub doctor` fails."""
+    monkeypatch.setenv("HUB_JOBS_REDIS_URL", "redis://127.0.0.1:1")
+    told("could not be reached", ("doctor",))

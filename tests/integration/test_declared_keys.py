@@ -109,6 +109,7 @@ async def test_scripts_touch_declared_keys(lone_redis: RedisServer, tmp_path: Pa
     for name in watching.names - watching.seen:  # they were not run here
         assert keys_are_given(watching.texts[name]), name
     assert {"append", "look", "page", "presence", "lease", "process_lease", "run_turn", "park", "ack"} <= watching.seen
+    assert watching.undeclared["append"]
     for name, keys in watching.undeclared.items():
         for key in keys:
             assert any(re.fullmatch(one, key) for one in DERIVED.get(name, ())), (name, key)

@@ -10,11 +10,13 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 from fastapi import FastAPI, WebSocket
 from fastapi.middleware.cors import CORSMiddleware
 
+from hub.audits import verify_channel
 from hub.auth.origins import HostPolicy, host_policy, origin_policy
 from hub.auth.tokens import TokenPolicy
 from hub.auth.verifier import Verifier, open_verifier
@@ -157,6 +159,7 @@ def make_parts(
         own_events=extensions.events,
         tracing=open_tracing(settings.traced_share),
         archive=archive,
+        verify=partial(verify_channel, settings),
     )
 
 

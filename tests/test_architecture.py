@@ -73,7 +73,9 @@ INNER_ARROWS: Final = {
             "websocket",
         },
         "extensions": {"config", "rollout"},
+        "audits": {"config", "errors", "storage"},
         "app": {
+            "audits",
             "auth",
             "config",
             "extensions",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final
 
 from hub.protocol.replies import gap_json
@@ -17,6 +19,8 @@ from streams.times import milliseconds_of_text
 
 SCAN_EVENTS_MAX: Final = 10_000
 """Maximum events read for one page in search of the wanted types; then the page ends early, with a `next`."""
+SCAN_BYTES_MAX: Final = 33_554_432
+"""Maximum bytes of payloads read for one page; it ends early, too."""
 PAGE_BYTES_MAX: Final = 4_194_304
 """Maximum bytes of payloads in one page; the event that exceeds it is the last one, and `next` continues after it. A thousand
 chat events take a tenth of it; a thousand events of the largest size would make an answer of 512 MB."""
@@ -24,7 +28,11 @@ chat events take a tenth of it; a thousand events of the largest size would make
 
 @dataclass(frozen=True, slots=True)
 class HistoryQuery:
-    """A query of the history. `after` and `before` exclude each other; times are in milliseconds, inclusive."""
+    """A query of the history. `after` and `before` exclude each other; times are in milliseconds, inclusive.
+
+    Attributes:
+        actor, text: a part of the actor's ID; a part of the payload as JSON. Case does not matter.
+    """
 
     after: str | None = None
     before: str | None = None
@@ -32,6 +40,8 @@ class HistoryQuery:
     to_ms: int | None = None
     types: tuple[str, ...] = ()
     limit: int = 100
+    actor: str = ""
+    text: str = ""
 
     @classmethod
     def of(cls, payload: ChannelHistory) -> HistoryQuery:
@@ -46,22 +56,42 @@ class HistoryQuery:
         )
 
     def wants(self, entry: Entry) -> bool:
-        """True if the query asks for an event of this type; a trailing `*` matches any ending.
+        """True if the query asks for this event; a trailing `*` of a type matches any ending.
 
         A damaged event never matches.
         """
-        if entry.is_damaged or not self.types:
-            return not entry.is_damaged
+        if entry.is_damaged:
+            return False
         name = entry.type.decode()
-        return any(name.startswith(t[:-1]) if t.endswith("*") else name == t for t in self.types)
+        if self.types and not any(name.startswith(t[:-1]) if t.endswith("*") else name == t for t in self.types):
+            return False
+        if self.actor and self.actor.casefold() not in actor_of(entry.actor).casefold():
+            return False
+        return not self.text or self.text.casefold() in _readable(entry.data).casefold()
+
+    @property
+    def is_selective(self) -> bool:
+        """True if it asks for some events only."""
+        return bool(self.types or self.actor or self.text)
 
     def is_full(self, found: Sequence[Entry], size_bytes: int) -> bool:
         """True if the page ends here."""
         return len(found) == self.limit or size_bytes >= PAGE_BYTES_MAX
 
     def read_count(self, found: Sequence[Entry]) -> int:
-        """Returns how many events to read from the log: only as many as are still missing, if every type is wanted."""
-        return PAGE_EVENTS if self.types else min(PAGE_EVENTS, self.limit - len(found))
+        """Returns how many events to read from the log: only as many as are still missing, if every event is wanted."""
+        return PAGE_EVENTS if self.is_selective else min(PAGE_EVENTS, self.limit - len(found))
+
+
+@lru_cache(maxsize=1_024)
+def actor_of(actor: bytes) -> str:
+    """The ID of a stored actor."""
+    return str(json.loads(actor)["id"])
+
+
+def _readable(data: bytes) -> str:
+    """A payload as JSON in which letters are not escaped."""
+    return json.dumps(json.loads(data), ensure_ascii=False, separators=(",", ":")) if b"\\u" in data else data.decode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +144,7 @@ async def _forwards(replay: Replay, channel: Channel, query: HistoryQuery, read:
     found: list[Entry] = []
     after, upto = _start(query), f"{query.to_ms}" if query.to_ms is not None else "+"
     scanned = size_bytes = 0
-    while scanned < SCAN_EVENTS_MAX:
+    while scanned < SCAN_EVENTS_MAX and read.size_bytes < SCAN_BYTES_MAX:
         page = await replay.page(channel, after, query.read_count(found), upto)
         read.note(page)
         if after == START and page:
@@ -165,7 +195,7 @@ async def _backwards(replay: Replay, channel: Channel, query: HistoryQuery, read
         return Page([], None, None)
     if query.to_ms is not None and id_order(before)[0] > query.to_ms:
         before = f"{query.to_ms + 1}-0"
-    while scanned < SCAN_EVENTS_MAX:
+    while scanned < SCAN_EVENTS_MAX and read.size_bytes < SCAN_BYTES_MAX:
         page = await replay.page_back(channel, before, query.read_count(found))
         read.note(page)
         for entry in page:

@@ -6,6 +6,7 @@ docs/protocol.md#http describes it.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
@@ -94,14 +95,20 @@ async def events(
     from_time: Annotated[str | None, Query(description="only events since this RFC 3339 time")] = None,
     to_time: Annotated[str | None, Query(description="only events up to this RFC 3339 time")] = None,
     types: Annotated[str | None, Query(description="comma-separated; a trailing * matches any ending")] = None,
+    actor: Annotated[str, Query(max_length=128, description="only events whose actor's id has this part")] = "",
+    text: Annotated[str, Query(max_length=256, description="only events whose payload, as JSON, has this part")] = "",
     limit: Annotated[int, Query(ge=1, le=1000, description="most events of the page")] = 100,
     wait_ms: Annotated[int, Query(ge=0, le=MAX_WAIT_MS, description="how long to wait for a first event")] = 0,
 ) -> Response:
-    """Returns a page of events. With `wait_ms` and `after` it waits for the first event if there is none yet."""
+    """Returns a page of events, from Redis and the archive. A search for types, an actor or a text may end early; `next` goes on.
+
+    With `wait_ms` and `after` it waits for the first event if there is none yet.
+    """
     hub, caller = await caller_of(request)
     place = await readable_channel(hub, caller, channel)
     wanted = types.split(",") if types else None
     query = _query(after=after, before=before, from_time=from_time, to_time=to_time, types=wanted, limit=limit)
+    query = replace(query, actor=actor, text=text)
     page = await read_history(hub.log.replay, place, query)
     if wait_ms and _is_empty(page):
         page = await _wait(hub, caller, place, query, wait_ms / 1000)

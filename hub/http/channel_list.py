@@ -15,6 +15,7 @@ from hub.http.requests import caller_of, limit
 from hub.node.hub import Hub
 from hub.protocol.commands import Caller
 from hub.protocol.session import channel_of
+from streams.archive.manifest import ArchiveMark
 from streams.channel import Kind
 from streams.records.directory import ChannelDirectory, ListedChannel
 from streams.times import rfc3339
@@ -75,10 +76,11 @@ async def _shown(hub: Hub, caller: Caller, listed: ListedChannel) -> dict[str, A
     except HubError:
         return None
     look = await hub.log.look(channel)
+    mark = ArchiveMark.parse(look.archive)
     return {
         "channel": channel.wire,
         "head": {"id": look.head.id, "seq": look.head.seq},
         "first": look.floor.seq + 1,
         "last_activity": rfc3339(int(look.head.id.partition("-")[0]) or listed.active_ms),
-        "archived_to": None,
+        "archived_to": mark.upto.seq if mark.upto.seq > mark.removed.seq else None,
     }

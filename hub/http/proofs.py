@@ -1,4 +1,4 @@
-"""Proofs over HTTP: of events and between checkpoints, and the trees behind them in the layout of C2SP tlog-tiles.
+"""Audits and proofs over HTTP: of channels, events and checkpoints, and the trees behind them in C2SP's layout tlog-tiles.
 
 docs/protocol.md#leaves-and-proofs describes them. The answers are checked offline with `hub audit check`.
 """
@@ -6,7 +6,7 @@ docs/protocol.md#leaves-and-proofs describes them. The answers are checked offli
 from __future__ import annotations
 
 import re
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
@@ -16,7 +16,8 @@ from streams.archive.heads import HeadLog
 from streams.archive.merkle import TILE_WIDTH, pack_entries
 from streams.archive.objects import ChannelFolder, TreeFolder
 from streams.cursor import id_order
-from streams.errors import MalformedCursor
+from streams.errors import ChannelUnverified, MalformedCursor
+from streams.redis.replay import PAGE_EVENTS
 
 router = APIRouter()
 BUNDLES_MAX: Final = 64
@@ -25,6 +26,8 @@ BUNDLES_PER_READ: Final = 4
 """Bundles searched for the price of one read of the class `history`."""
 PROOF_READS: Final = 4
 """Price of a proof beyond the first read: it takes some forty objects of the store."""
+AUDIT_READS: Final = 9
+"""Price of an audit beyond the first read, and beyond one for each page of events."""
 _TILE: Final = re.compile(r"(\d{1,2}|entries)/((?:x\d{3}/){0,3}\d{3})(?:\.p/(\d{1,3}))?")
 _TEXT: Final = "text/plain; charset=utf-8"
 TilePath = Annotated[
@@ -55,6 +58,19 @@ async def event_proof(
         finally:
             hub.charge(caller.principal, "history", PROOF_READS + prover.bundle_count / BUNDLES_PER_READ)
     return Response(proof.to_json(), media_type="application/json")
+
+
+@router.get("/v1/channels/{channel}/audit")
+async def audit(request: Request, channel: ChannelPath) -> dict[str, Any]:
+    """Verifies the channel as `hub audit verify` does; `told` is the result in words. At most 50,000 events."""
+    hub, caller = await caller_of(request)
+    place = await readable_channel(hub, caller, channel)
+    try:
+        found = await hub.audits.verify(place)
+    except ChannelUnverified as error:
+        raise HubError(4018, str(error)) from error
+    hub.charge(caller.principal, "history", AUDIT_READS + found["to_seq"] / PAGE_EVENTS)
+    return found
 
 
 @router.get("/v1/log/checkpoint")

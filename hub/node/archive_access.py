@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Any, Final
 
 from hub.errors import HubError
 from hub.node.turns import Turns
 from streams.archive.objects import ArchiveObjects
 from streams.audit.proving import Prover
+from streams.channel import Channel
 from streams.errors import ArchiveDiffers
 
 AT_ONCE: Final = 2
 """Requests at a time: a proof reads some forty objects, one after the other."""
 WAITING_MAX: Final = 64
+AUDITS_WAITING_MAX: Final = 16
 COUNTS_MAX: Final = 4_096
 """Tenants whose number of checkpoints is remembered, so that the next search for the newest one is short."""
 
@@ -62,3 +65,31 @@ class ArchiveAccess:
                 self._counts[tenant] = prover.checkpoint_count
                 while len(self._counts) > COUNTS_MAX:
                     self._counts.popitem(last=False)
+
+
+Verify = Callable[[Channel], Awaitable[dict[str, Any]]]
+"""Opens the log and the archive, and returns the report on a channel; runs in an event loop of its own."""
+
+
+class ChannelAudits:
+    """Verifies channels, one at a time, each in a thread of its own: it reads and hashes every event.
+
+    Args:
+        verify: verifies one.
+    """
+
+    def __init__(self, verify: Verify) -> None:
+        self._verify = verify
+        self._turns = Turns(1, AUDITS_WAITING_MAX)
+
+    async def verify(self, channel: Channel) -> dict[str, Any]:
+        """The report on a channel.
+
+        Raises:
+            HubError: 4010: too many are waiting; or what the verification raises.
+        """
+        async with self._turns:
+            return await asyncio.to_thread(lambda: asyncio.run(self._in_thread(channel)))
+
+    async def _in_thread(self, channel: Channel) -> dict[str, Any]:
+        return await self._verify(channel)

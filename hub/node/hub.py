@@ -27,7 +27,7 @@ from hub.limits.edge import Edge
 from hub.limits.new_channels import NewChannels
 from hub.metrics import NodeMetrics
 from hub.node.access import ChannelAccess
-from hub.node.archive_access import ArchiveAccess
+from hub.node.archive_access import ArchiveAccess, ChannelAudits, Verify
 from hub.node.connection import Connection, FlushQueue
 from hub.node.deadlines import Deadlines
 from hub.node.fanout import Fanout
@@ -97,7 +97,8 @@ class NodeParts:
         own_events: the event types beside the catalogue.
         flags: who may use WebSocket, and who has which variant.
         tracing: records traces; None where that is off.
-        archive: the archive, for proofs and audits; None if there is none.
+        archive: the archive, for proofs; None if there is none.
+        verify: verifies a channel.
     """
 
     edge: Edge
@@ -108,6 +109,7 @@ class NodeParts:
     uploads: UploadRequests | None
     clock: NodeClock
     flags: FeatureFlags
+    verify: Verify
     own_events: OwnEvents = ANY_OWN
     tracing: Tracing | None = None
     archive: ArchiveObjects | None = None
@@ -135,6 +137,7 @@ class Hub:
         self.clock = parts.clock
         self.tracing = parts.tracing
         self.archive = ArchiveAccess(parts.archive)
+        self.audits = ChannelAudits(parts.verify)
         self.metrics = NodeMetrics()
         self.connections: set[Connection] = set()
         self.streams: Counter[tuple[str, str]] = Counter()

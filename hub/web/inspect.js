@@ -2,7 +2,7 @@
  * The inspect page: channels with their events and states, runs, parked work, processes, connections, the rollout and figures.
  *
  * It reads; a button that changes something stands only where the token has the right to it. The address holds the view:
- * `#view=channels&kind=…&prefix=…`, `#channel=…&event=…&type=…&actor=…&text=…`, `#view=runs&in=…&run=…`, `#view=parked`,
+ * `#view=channels&kind=…&prefix=…`, `#channel=…&event=…&type=…&actor=…&text=…&from=…&to=…`, `#view=runs&in=…&run=…`, `#view=parked`,
  * `#view=processes`, `#view=connections&user=…`, `#view=rollout`, `#view=figures`; and `&tenant=…` where the token reads several.
  *
  * @module inspect
@@ -101,7 +101,8 @@ on("search", "submit", () => go(searched()));
 on("find-runs", "submit", () => go(address({ view: "runs", in: at("run-channel").value.trim() })));
 on("find-user", "submit", () => go(address({ view: "connections", user: at("user").value.trim() })));
 on("tenant", "change", () => (location.hash = new URLSearchParams({ ...Object.fromEntries(view()), tenant: at("tenant").value }).toString()));
-on("filter", "submit", () => {});
+on("filter", "submit", () => [channel.remember(null), attempt(() => channel.search())]);
+on("verify", "click", () => attempt(() => channel.verify()));
 on("filter", "input", () => [channel.remember(null), channel.filter(null)]);
 on("more", "click", () => attempt(moreChannels));
 on("older", "click", () => attempt(() => channel.older()));

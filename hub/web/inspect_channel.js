@@ -2,13 +2,17 @@
 
 import { address, read, view } from "./inspect_api.js";
 import { EventList, differences } from "./inspect_events.js";
-import { idBefore } from "./inspect_parts.js";
+import { idBefore, timeText } from "./inspect_parts.js";
 import { showText } from "./safe_text.js";
 
 const PAGE = "1000";
 const SLIDER_REST_MS = 150; // the slider reads a state once it rests
 const KEPT_MAX = 100_000; // events held in the page
-const FILTERS = ["type", "actor", "text"];
+const FOUND = "200"; // events on a page of a search
+const NEWEST = "9999999999999-0"; // after every event
+const FILTERS = ["type", "actor", "text", "from", "to"];
+const TIMES = new Set(["from", "to"]);
+const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d)?$/; // as the field gives it
 
 /** @param {string} id @returns {any} */
 const at = (id) => document.getElementById(id);
@@ -20,6 +24,7 @@ export class ChannelView {
   /** @type {any[]} */ #shown = [];
   /** @type {string|null} */ #before = null;
   #channel = "";
+  /** @type {Record<string, string>|null} */ #search = null; // of all events; null while the newest are shown
   #turn = 0; // answers to older questions are dropped
   #resting = 0;
   #attempt;
@@ -31,11 +36,13 @@ export class ChannelView {
 
   /** Show what the address says. @param {URLSearchParams} wanted */
   async show(wanted) {
-    for (const id of FILTERS) at(id).value = wanted.get(id) ?? "";
+    for (const id of FILTERS) at(id).value = TIMES.has(id) && !TIME.test(wanted.get(id) ?? "") ? "" : (wanted.get(id) ?? "");
     const [place, event] = [`${wanted.get("tenant")} ${wanted.get("channel")}`, wanted.get("event")];
     if (place === this.#channel) return this.filter(event);
-    [this.#events, this.#before] = [[], null];
+    [this.#events, this.#before, this.#search] = [[], null, null];
     showText(at("name"), wanted.get("channel") ?? "");
+    at("verified").hidden = true;
+    at("verify").disabled = false;
     at("channel-runs").href = address({ view: "runs", in: wanted.get("channel") });
     const known = event ? await read(this.#path("events"), { after: idBefore(event), limit: PAGE }) : null;
     this.#channel = place;
@@ -49,12 +56,41 @@ export class ChannelView {
     this.#channel = "";
   }
 
-  /** Read the page before. */
+  /** Read the page before, or search on. */
   async older() {
-    const page = await read(this.#path("events"), { before: this.#before ?? "9999999999999-0", limit: PAGE });
+    const wanted = this.#search ? { ...this.#search, limit: FOUND } : { limit: PAGE };
+    const page = await read(this.#path("events"), { ...wanted, before: this.#before ?? NEWEST });
     this.#events = [...page.events, ...this.#events].slice(0, KEPT_MAX);
     this.#before = page.next;
     this.filter(view().get("event"));
+  }
+
+  /** Search all events, in Redis and in the archive, for what the form says; an empty form shows the newest again. */
+  async search() {
+    const [type, actor, text, from, to] = FILTERS.map((id) => at(id).value.trim());
+    const [from_time, to_time] = [from && `${from}Z`, to && `${to}Z`].map((time) => time.replace(/T(\d\d:\d\d)Z/, "T$1:00Z"));
+    const wanted = { types: type && `${type}*`, actor, text, from_time, to_time };
+    this.#search = Object.values(wanted).some(Boolean) ? wanted : null;
+    [this.#events, this.#before] = [[], null];
+    await this.older();
+  }
+
+  /** Verify the channel, and show the result in words. */
+  async verify() {
+    at("verify").disabled = true;
+    showText(at("verified"), "Verifying every event …");
+    at("verified").hidden = false;
+    at("verified").classList.remove("bad");
+    try {
+      const found = await read(this.#path("audit"));
+      showText(at("verified"), found.told);
+      at("verified").classList.toggle("bad", !found.whole);
+    } catch (problem) {
+      at("verified").hidden = true;
+      throw problem;
+    } finally {
+      at("verify").disabled = false;
+    }
   }
 
   /** Show the events that fit the form. @param {string|null} chosen ID of the chosen event */
@@ -68,12 +104,21 @@ export class ChannelView {
     );
     const [shown, index] = [this.#shown, this.#shown.findIndex((event) => event.id === chosen)];
     at("older").hidden = this.#before === null;
-    at("count").textContent = `${shown.length.toLocaleString("en")} of ${this.#events.length.toLocaleString("en")} loaded events`;
+    at("count").textContent = this.#told(shown.length);
+    at("older").textContent = this.#search ? "Search older events" : "Older events";
     at("time").max = Math.max(0, shown.length - 1);
     this.#list.show(shown, index < 0 ? shown.length - 1 : index);
     at("detail").hidden = index < 0;
     if (index >= 0) this.#detail(index);
     else at("time").value = shown.length - 1;
+  }
+
+  /** The sentence about the list. @param {number} count events shown */
+  #told(count) {
+    const [some, all] = [count.toLocaleString("en"), this.#events.length.toLocaleString("en")];
+    if (!this.#search) return `${some} of ${all} loaded events`;
+    const [ms] = (this.#before ?? "").split("-").map(Number);
+    return `${some} found; ${this.#before ? `searched back to ${timeText(new Date(ms).toISOString())}` : "searched everything"}`;
   }
 
   /** @param {number} index */

@@ -44,7 +44,7 @@ function rowOf(one) {
   first.append(link(one.channel, address({ channel: one.channel })));
   const facts = {
     Head: one.head.seq.toLocaleString("en"), "Events a second": rate === null ? "–" : rate.toFixed(1),
-    Kept: one.archived_to ? "hot and cold" : "hot", "Last activity": timeText(one.last_activity),
+    Kept: one.archived_to ? `cold to ${one.archived_to.toLocaleString("en")}, then hot` : "hot", "Last activity": timeText(one.last_activity),
   }; // prettier-ignore
   for (const [label, text] of Object.entries(facts)) showText(row.insertCell(), text).dataset.label = label;
   return row;

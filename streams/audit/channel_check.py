@@ -238,6 +238,25 @@ class Audit:
             told = f"the stream last assigned the id {record.last_id}, the last event is {self._id}"
             self._add_fault(self._seq + 1, told)
 
+    @property
+    def told(self) -> str:
+        """The result in words."""
+        if self.faults:
+            more = f" ({len(self.faults)} faults in all)" if len(self.faults) > 1 else ""
+            return f"Not intact from seq {self.first_bad_seq}: {self.faults[0]}{more}"
+        archived = self._archive.report if self._archive else None
+        covered = archived.covered_to_seq if archived else 0
+        first = archived.archived_from_seq if archived and archived.archived_to_seq else self._first_seq + 1
+        newest = max(self._seq, covered)
+        if newest < first:
+            return "Intact: there are no events."
+        whole = f"Intact: events {first:,} to {newest:,} are there, in order and undamaged."
+        if not covered or self._evidence is None:
+            return f"{whole} No checkpoint covers them, so a forger with access to Redis would not show."
+        signers = self._evidence.record.signers
+        by = f"signed by {', '.join(signers)}" if signers else "whose signature this node cannot check"
+        return f"{whole} Up to {covered:,} each is the one recorded under a checkpoint {by}."
+
     def to_json(self) -> dict[str, Any]:
         """The report: number of events, range, errors; with an archive, its facts."""
         record = self._record

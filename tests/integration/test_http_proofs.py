@@ -157,3 +157,30 @@ async def test_a_hub_without_an_archive_says_so(redis_url: str, tenant: str, tmp
     ):
         answer = await http.get("/v1/log/checkpoint")
     assert (answer.status_code, answer.json()["code"], "HUB_RETENTION" in answer.json()["detail"]) == (404, 4018, True)
+
+
+async def test_a_search_and_an_audit_reach_into_the_archive_and_are_charged(place: Place, data: Path) -> None:
+    """A search goes on from page to page; an audit costs ten reads and one for each page of events."""
+    path = f"/v1/channels/{place.channel.wire}"
+    async with place.http() as http:
+        pages, before = [], "9999999999999-0"
+        while before:
+            asked = {"text": "HELLO 2", "actor": "LIC", "before": before, "limit": 50}
+            page = (await http.get(f"{path}/events", params=asked)).json()
+            pages.append([one["payload"]["text"] for one in page["events"]])
+            before = page["next"]
+        nobody = (await http.get(f"{path}/events", params={"actor": "bob"})).json()
+        forwards = (await http.get(f"{path}/events", params={"text": "hello 29", "after": "0"})).json()
+    wanted = [f"hello {number}" for number in range(EVENTS) if f"hello {number}".startswith("hello 2")]
+    assert [text for page in reversed(pages) for text in page] == wanted
+    assert (len(pages), nobody["events"]) == (3, [])
+    assert [one["payload"]["text"] for one in forwards["events"]] == [
+        "hello 29",
+        *(f"hello 29{at}" for at in range(10)),
+    ]
+    url, limits = place.node.hub.settings.redis_url, {"history": (0.01, 8.0)}
+    async with running_node(str(url), data_dir=str(data), rate_limits=limits) as node:
+        async with place._replace(node=node).http() as http:
+            found, refused = await http.get(f"{path}/audit"), await http.get(f"{path}/audit")
+    assert (found.json()["whole"], found.json()["told"].startswith("Intact: events 1 to 300")) == (True, True)
+    assert (refused.status_code, refused.json()["code"]) == (429, 4004)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import shutil
 import time
@@ -38,6 +39,7 @@ PART_MIN_BYTES: Final = 5 * 1024 * 1024
 READ_BYTES: Final = 1024 * 1024
 SPOOL_LIFE_S: Final = 86_400
 _MANIFEST: Final = "manifest.json"
+_PART: Final = re.compile(r"\d{5,}-[A-Za-z0-9_=-]+")
 _UPLOAD: Final = "upload.json"
 
 
@@ -217,7 +219,7 @@ class LocalFiles:
         return manifest
 
     def _part_paths(self, key: str) -> list[Path]:
-        return sorted(path for path in self._object(key).iterdir() if path.suffix != ".json")
+        return sorted(path for path in self._object(key).iterdir() if _PART.fullmatch(path.name))
 
     def read(self, key: str, start: int, size: int | None) -> Iterator[bytes]:
         """Yields the bytes from `start`, at most `size`, in pieces."""
@@ -259,8 +261,12 @@ class LocalFiles:
 
 
 def _parts_in(folder: Path) -> list[StoredPart]:
-    """Returns the newest file of each part; a crash between a rename and the removal of the old file leaves two."""
-    paths = sorted((p for p in folder.iterdir() if p.suffix != ".json"), key=lambda path: path.stat().st_mtime_ns)
+    """Returns the newest file of each part; a crash between a rename and the removal of the old file leaves two.
+
+    Files that the hub did not write, such as those of a file manager, are passed over.
+    """
+    parts = (path for path in folder.iterdir() if _PART.fullmatch(path.name))
+    paths = sorted(parts, key=lambda path: path.stat().st_mtime_ns)
     return list({part.n: part for part in map(_part_of, paths)}.values())
 
 

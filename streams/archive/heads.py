@@ -5,16 +5,18 @@ The log has the layout of C2SP tlog-tiles, except that a checkpoint is an object
 
 from __future__ import annotations
 
+import re
 from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator, Sequence
 from typing import Final, NamedTuple
 
 from streams.archive.merkle import TILE_WIDTH, GrowingTree, entries_path, leaf_hash, pack_entries, unpack_entries
 from streams.archive.notes import Checkpoint, NoteRefused, Signer, read_checkpoint
-from streams.archive.objects import ArchiveObjects, TreeFolder, keep, log_folder, widest
+from streams.archive.objects import ArchiveObjects, TreeFolder, keep, log_folder, tell_foreign, widest
 from streams.errors import ArchiveDiffers
 
 _FORM: Final = "head/v1"
+_NUMBER: Final = re.compile(r"\d{12}")
 
 
 class Head(NamedTuple):
@@ -81,7 +83,10 @@ class HeadLog:
             middle = (low + high) // 2
             low, high = (low, middle) if await self.checkpoint(middle) is None else (middle, high)
         later = await self._objects.keys(f"{self._folder}/checkpoint/", self._checkpoint_key(low))
-        return int(later[-1].rpartition("/")[2]) if later else low
+        names = [key.rpartition("/")[2] for key in later]
+        for foreign in (key for key, name in zip(later, names, strict=True) if not _NUMBER.fullmatch(name)):
+            tell_foreign(foreign)
+        return max((int(name) for name in names if _NUMBER.fullmatch(name)), default=low)
 
     def _checkpoint_key(self, number: int) -> str:
         return f"{self._folder}/checkpoint/{number:012}"

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
+import re
 from collections.abc import AsyncIterator
+from functools import lru_cache
 from hashlib import sha256
 from typing import Final, Protocol
 
@@ -14,6 +17,9 @@ from streams.channel import Channel
 from streams.cursor import Position
 from streams.errors import ArchiveDiffers
 
+_SEGMENT: Final = re.compile(r"segment/\d{16}-(\d{16})\.jsonl\.zst")
+_FOREIGN_MAX: Final = 1_000
+_log: Final = logging.getLogger(__name__)
 _AT_ONCE: Final = 8
 """Number of tiles that are stored at a time."""
 
@@ -49,7 +55,8 @@ async def widest(objects: ArchiveObjects, whole: str) -> bytes | None:
     """A tile or an entry bundle under the key that it has when it is full, or else the widest incomplete one there is."""
     if (found := await objects.read(whole)) is not None:
         return found
-    widths = [int(key.rpartition("/")[2]) for key in await objects.keys(f"{whole}.p/")]
+    names = [key.rpartition("/")[2] for key in await objects.keys(f"{whole}.p/")]
+    widths = [int(name) for name in names if name.isascii() and name.isdecimal()]
     return await objects.read(f"{whole}.p/{max(widths)}") if widths else None
 
 
@@ -223,7 +230,8 @@ class ChannelFolder:
     async def stored_segment_end(self, first_seq: int) -> int | None:
         """The last seq of a stored segment that begins with this seq, which a keeper may have left without a manifest."""
         names = await self._objects.keys(f"{self.path}/segment/{first_seq:016}-")
-        return _last_seq_of(names[0]) if names else None
+        found = [last for name in names if (last := self._last_seq_of(name)) is not None]
+        return found[0] if found else None
 
     async def segment(self, segment: ArchiveSegment, start: int = 0, size: int | None = None) -> bytes | None:
         """The bytes of a segment, or a part of them; None if it is missing."""
@@ -232,10 +240,21 @@ class ChannelFolder:
     async def delete_segments(self, upto_seq: int) -> None:
         """Remove the segments that end at this seq or before it, listed by a manifest or left by a keeper that was killed."""
         for name in await self._objects.keys(f"{self.path}/segment/"):
-            if _last_seq_of(name) > upto_seq:
+            last = self._last_seq_of(name)
+            if last is not None and last > upto_seq:
                 return
-            await self._objects.delete(name)
+            if last is not None:
+                await self._objects.delete(name)
+
+    def _last_seq_of(self, name: str) -> int | None:
+        """The last seq in a segment's name; None for an object that the hub did not write, which stays and is told."""
+        found = _SEGMENT.fullmatch(name.removeprefix(f"{self.path}/"))
+        if found is None:
+            tell_foreign(name)
+        return None if found is None else int(found[1])
 
 
-def _last_seq_of(segment_name: str) -> int:
-    return int(segment_name.rpartition("-")[2].partition(".")[0])
+@lru_cache(maxsize=_FOREIGN_MAX)
+def tell_foreign(name: str) -> None:
+    """Tell of an object that the hub did not write, once for each."""
+    _log.warning("the archive has an object that the hub did not write, which is passed over: %s", name)

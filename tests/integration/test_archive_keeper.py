@@ -421,3 +421,33 @@ async def test_a_worker_that_stops_ends_the_keeper_before_it_gives_the_archive_a
         await stopping
 
     assert set(seen) == {(True, True), (True, False), (False, False)}
+
+
+async def test_foreign_names_are_passed_over_and_told(
+    redis_url: str, channel: Channel, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Files of a file manager, a backup of a segment, a stray checkpoint: no turn ends for them, and each is told once."""
+    log = await Log.open(redis_url)
+    await write(log, channel, 60)
+    at_work = keeper(log, tmp_path, "*=hot_count:10 hot_age:1s total_age:2s")
+    await at_work.turn()
+    objects = archive_in(tmp_path)
+    (segment,) = [key for key in await objects.keys(f"{channel.tenant}/") if "/segment/" in key]
+    foreign = [
+        f"{segment}.bak",
+        segment.rpartition("/")[0] + "/0000000000000051-copy",
+        f"{channel.tenant}/log/checkpoint/zz",
+    ]
+    foreign += [f"{channel.tenant}/log/tile/0/000.p/old"]
+    for name in foreign:
+        await objects.put(name, b"by a foreign hand")
+    for folder in await asyncio.to_thread(lambda: [path for path in tmp_path.rglob("*") if path.is_dir()]):
+        (folder / ".DS_Store").write_bytes(b"x")
+    await write(log, channel, 60)
+    again = keeper(log, tmp_path, "*=hot_count:10")
+    await again.turn()
+    await again.turn()
+    assert (again.stopped, len(await archived(log, tmp_path, channel))) == ({}, 110)
+    told = [record.getMessage() for record in caplog.records if "did not write" in record.getMessage()]
+    assert sorted(one.rpartition(": ")[2] for one in told) == sorted(foreign[1:3])
+    await log.close()

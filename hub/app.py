@@ -36,7 +36,7 @@ from hub.node.hub import Hub, NodeClock, NodeParts
 from hub.node.states import StateReader
 from hub.ports import ReceiverFactory, SocketReceiver, Upgrade, UpgradeRefused
 from hub.rollout import FeatureFlags
-from hub.storage.choice import open_store, reading_archive
+from hub.storage.choice import open_seals, open_store, reading_archive
 from hub.uploads.limits import limits_of
 from hub.uploads.requests import UploadRequests
 from hub.websocket.asgi import serve_websocket
@@ -102,7 +102,12 @@ async def open_hub(
         limits = replace(limits, idempotency_entries=limits.idempotency_entries * UNLIMITED_TIMES)
     async with reading_archive(settings) as (archive, cold):
         log = await Log.open(
-            settings.redis_url, partitions=settings.partitions, durability=settings.durability, limits=limits, cold=cold
+            settings.redis_url,
+            partitions=settings.partitions,
+            durability=settings.durability,
+            limits=limits,
+            cold=cold,
+            seals=open_seals(settings, extensions.events),
         )
         try:
             edge = make_edge(

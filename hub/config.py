@@ -24,6 +24,7 @@ from hub.readers import (
     PATHS,
     RATES,
     RETENTION,
+    SEALED,
     SHARE,
     NamedObject,
     RateOverride,
@@ -44,6 +45,7 @@ from hub.readers import (
 from streams.archive.retention import RetentionPolicy
 from streams.channel import Kind
 from streams.envelope import Durability
+from streams.sealing.sealed import SealRule
 
 DEV_SECRET: Final = "dev-secret-change-me-32-bytes-min"  # noqa: S105 - public on purpose: `hub dev` only
 """The secret of `hub dev`, and of commands that sign a token for themselves, if HUB_JWT_SECRET is unset."""
@@ -449,6 +451,22 @@ class Settings:
         default=None,
         shown="`audit.key` in the data folder",
     )
+    sealed: SealRule | None = setting(  # noqa: RUF009 - a rule is frozen
+        "HUB_SEALED",
+        SEALED,
+        "channels whose payloads are sealed by a key for each person, as `tenant:kind`, so that `hub erase` can erase "
+        "people; needs HUB_SUBJECT_KEYS",
+        default=None,
+        shown="none",
+    )
+    subject_keys: str | None = setting(
+        "HUB_SUBJECT_KEYS",
+        optional_words("a folder"),
+        "folder with people's keys, which all nodes and workers share; never in the data folder, the archive or their "
+        "backups",
+        default=None,
+        shown="unset",
+    )
     data_dir: str = setting(
         "HUB_DATA",
         words("a folder"),
@@ -474,7 +492,7 @@ class Settings:
                 values[name] = declared.reader.read(text)
             except ValueError:
                 problems.append(SettingProblem(declared.env, declared.reader.allowed))
-        problems += _token_problems(env)
+        problems += _token_problems(env) + _seal_problems(env)
         if problems:
             raise SettingRefused(tuple(problems))
         return cls(**values)  # type: ignore[arg-type]  # each value came from the reader declared with its field
@@ -540,6 +558,13 @@ def settings_table() -> str:
     """Returns the settings as a Markdown table, as `docs/operating/settings.md` has it; a test compares the two."""
     rows = (f"| `{row.env}` | {row.shown_default or 'unset'} | {row.description} |" for row in declarations().values())
     return "\n".join(("| variable | default | meaning |", "|---|---|---|", *rows))
+
+
+def _seal_problems(env: Mapping[str, str]) -> list[SettingProblem]:
+    """Requires a store of keys for what is to be sealed."""
+    if env.get("HUB_SEALED", "").strip() and not env.get("HUB_SUBJECT_KEYS", "").strip():
+        return [SettingProblem("HUB_SUBJECT_KEYS", "a folder for people's keys, because HUB_SEALED is set")]
+    return []
 
 
 def _token_problems(env: Mapping[str, str]) -> list[SettingProblem]:

@@ -20,6 +20,7 @@ from streams.archive.retention import RetentionPolicy, parse_retention
 from streams.channel import NAME_PATTERN, Kind
 from streams.envelope import Durability
 from streams.redis.places import Form, parse_place
+from streams.sealing.sealed import SEALABLE, SealRule, parse_seal_rule
 
 T = TypeVar("T")
 METADATA_KEY: Final = "setting"
@@ -277,4 +278,10 @@ RETENTION: Final[Reader[RetentionPolicy | None]] = Reader(
     parse_retention,
     "scope=bounds, several separated by semicolons; a scope is *, kind, tenant/*, tenant/kind or tenant/kind:name; bounds are "
     "`forever`, or of hot_age:30d hot_count:1000 hot_bytes:64MB total_age:365d hold; a total_age is above its hot_age",
+)
+SEALED: Final[Reader[SealRule | None]] = Reader(
+    parse_seal_rule,
+    "tenant:kind, several separated by commas, with * for every tenant; the kinds are "
+    + " ".join(sorted(SEALABLE))
+    + ", because a document whose changes cannot all be read is lost",
 )

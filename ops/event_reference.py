@@ -98,6 +98,8 @@ def _facts(row: EventType) -> Iterator[tuple[str, str]]:
             yield "errors", ", ".join(map(str, own))
         if not row.is_id_required:
             yield "id", "may be left out; there is no reply then"
+    if row.personal is not None:
+        yield "sealed", "in the channels of `HUB_SEALED` ([erasure](guides/erasure.md))"
     yield "size limit", f"{row.limit_bytes:,} bytes"
     yield "version", str(row.version)
     if row.ag_ui:

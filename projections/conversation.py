@@ -129,6 +129,12 @@ def _message(state: Conversation, event: Recorded) -> None:
     tree.add(Message(event.id, USER, event.actor, text(event, "text"), parts, tree.parent_for(given), text_at=event.id))
 
 
+def _erased_message(state: Conversation, event: Recorded) -> None:
+    """Keep the place of a message whose text is gone. Its parent is not known any more: it follows the active leaf."""
+    parent_id = state.tree.active_leaf
+    state.tree.add(Message(event.id, USER, event.actor, "", None, parent_id, text_at=event.id, is_erased=True))
+
+
 def _edit(state: Conversation, event: Recorded) -> None:
     """Replace the message in place, or add the new text as a sibling and make that branch active. Omitted parts stay the same."""
     message, new_text = state.message(text(event, "message_id")), text(event, "text")
@@ -291,5 +297,6 @@ CONVERSATION: Final = Projection(
     dump=_dump,
     load=_load,
     lists=_lists,
+    erased={"chat.message": _erased_message},
 )
 """The fold that provides messages and settings of conversations, and only messages of agent channels."""

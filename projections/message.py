@@ -51,6 +51,9 @@ class ShownMessage(Payload):
         description="Number of times its text was replaced, to which `expected_revision` is compared."
     )
     deleted: bool = Field(description="True if it was deleted.")
+    erased: Maybe[Literal[True]] = Field(
+        None, description="True if its author was erased, and its text with them; absent otherwise."
+    )
     reactions: Maybe[dict[str, object]] = Field(
         None, description="For each reaction, the users who gave it; absent if there are none."
     )
@@ -72,6 +75,7 @@ class Message:
         finish_reason: None for an answer in progress, and for people's messages.
         reactions: reaction → the people who gave it (`recorded.actor_name`), in that order.
         text_at: the ID of the event with its current text.
+        is_erased: true if the author was erased, and the text with them.
     """
 
     message_id: str
@@ -86,6 +90,7 @@ class Message:
     finish_reason: str | None = None
     reactions: dict[str, list[str]] | None = None
     text_at: str = ""
+    is_erased: bool = False
 
     @property
     def is_open(self) -> bool:
@@ -123,6 +128,8 @@ class Message:
                 shown[name] = value
         shown["revision"] = self.revision
         shown["deleted"] = self.is_deleted
+        if self.is_erased:
+            shown["erased"] = True
         for name in ("reactions", "finish_reason"):
             if (value := getattr(self, name)) is not None:
                 shown[name] = value
@@ -144,5 +151,6 @@ def load_message(value: dict[str, Any]) -> Message:
     """Restore a message from its dump."""
     fields = dict(value)
     is_deleted = fields.pop("deleted", False)
+    is_erased = fields.pop("erased", False)
     text_at = fields.pop("text_at", fields["message_id"])
-    return Message(is_deleted=is_deleted, text_at=text_at, **fields)
+    return Message(is_deleted=is_deleted, is_erased=is_erased, text_at=text_at, **fields)

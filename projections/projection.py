@@ -10,7 +10,7 @@ kind of channel.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from projections.recorded import Recorded
@@ -97,6 +97,8 @@ class Projection(Generic[S]):
             anything, and raises BrokenEvent for a payload that violates its type's schema.
         render: the fields of this state in `ChannelState` (docs/protocol.md#state), except `lists`.
         lists: the fields whose oldest items may be omitted.
+        erased: event type → the function that applies an erased event, whose payload is empty; those of other types change
+            nothing.
         dump: converts the state to JSON, with everything that `load` needs.
         load: restores a state from its dump; raises KeyError, TypeError or ValueError for any other value.
     """
@@ -110,6 +112,7 @@ class Projection(Generic[S]):
     dump: Callable[[S], Json]
     load: Callable[[Home, Dumped], S]
     lists: Callable[[S], Lists] = lambda _state: {}
+    erased: Mapping[str, Callable[[S, Recorded], None]] = field(default_factory=dict)
 
     def apply(self, state: S, event: Recorded) -> None:
         """Apply the event; types without a handler change nothing.
@@ -117,7 +120,7 @@ class Projection(Generic[S]):
         Raises:
             BrokenEvent: the payload violates its type's schema; the state is unchanged.
         """
-        handler = self.handlers.get(event.type)
+        handler = (self.erased if event.is_erased else self.handlers).get(event.type)
         if handler is not None:
             handler(state, event)
 
@@ -131,7 +134,7 @@ class StatePart(Generic[S]):
 
     def apply(self, event: Recorded) -> None:
         """Apply an event of a type that the projection has a handler for."""
-        self.projection.handlers[event.type](self.state, event)
+        self.projection.apply(self.state, event)
 
     def render(self) -> JsonObject:
         """The fields of this part in `ChannelState`."""

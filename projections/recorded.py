@@ -27,7 +27,8 @@ larger one about 500 bytes per actor.
 class Recorded(NamedTuple):
     """One event; `seq` is 0 for an entry of the live lane, `v` is the version in which it was stored.
 
-    `actor` is shared between events and must not be changed.
+    `actor` is shared between events and must not be changed. `sealed_for` has the IDs of the keys by which the payload is sealed
+    in the log. If the event was erased (`is_erased`), the payload is empty.
     """
 
     id: str
@@ -37,6 +38,8 @@ class Recorded(NamedTuple):
     actor: JsonObject
     meta: JsonObject
     payload: JsonObject
+    sealed_for: tuple[str, ...] = ()
+    is_erased: bool = False
 
     @property
     def at_ms(self) -> int:
@@ -59,8 +62,11 @@ def recorded(entry: Entry) -> Recorded:
         raise BrokenEvent(entry.id.decode(), "type unknown", "its bytes do not match their checksum")
     try:
         name, version = entry.type.decode(), int(entry.v)
-        payload = _lifted(name, version, _object(entry.data))
-        return Recorded(entry.id.decode(), entry.seq, name, version, _actor(entry.actor), _object(entry.meta), payload)
+        payload = {} if entry.is_erased else _lifted(name, version, _object(entry.data))
+        actor, meta = _actor(entry.actor), _object(entry.meta)
+        return Recorded(
+            entry.id.decode(), entry.seq, name, version, actor, meta, payload, entry.sealed_for, entry.is_erased
+        )
     except (ValueError, RecursionError, UnreadableVersion) as error:
         raise BrokenEvent(entry.id.decode(), entry.type.decode(), f"is not readable ({error})") from error
 

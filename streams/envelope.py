@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from streams.channel import Channel
@@ -40,6 +41,13 @@ class Actor(NamedTuple):
 
 
 SYSTEM: Final = Actor("system", "hub")
+
+
+@lru_cache(maxsize=16_384)
+def actor_json(actor: Actor) -> bytes:
+    """The actor as JSON, as stored and sent, without absent fields. Names contain no characters that need escaping."""
+    client = f',"client":"{actor.client}"' if actor.client else ""
+    return f'{{"kind":"{actor.kind}","id":"{actor.id}"{client}}}'.encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +111,8 @@ class Draft:
         is_wanted: at least one handler processes this event, so a work entry is written with it.
         traceparent: the trace that the event belongs to, stored in its `meta`.
         wants_leaf: the result has the hash of the stored bytes.
+        sealed_for: IDs of the keys that the event's source is sealed by; its payload may quote the source.
+        digest: the digest for the duplicate check, if it is not to be computed from `data`.
     """
 
     channel: Channel
@@ -119,6 +129,8 @@ class Draft:
     is_wanted: bool = False
     traceparent: str | None = None
     wants_leaf: bool = False
+    sealed_for: tuple[str, ...] = ()
+    digest: str | None = None
 
 
 class Appended(NamedTuple):
@@ -151,7 +163,11 @@ _LIVE_FIELDS: Final = 10
 
 
 class Entry(NamedTuple):
-    """One stored event, as bytes. An entry of the live lane has seq 0 and is sent without ID and seq."""
+    """One stored event, as bytes. An entry of the live lane has seq 0 and is sent without ID and seq.
+
+    `sealed_for` has the IDs of the keys by which the payload is sealed in the log. `is_erased` is true if one of them was
+    destroyed; the payload is empty then.
+    """
 
     id: bytes
     seq: int
@@ -160,10 +176,14 @@ class Entry(NamedTuple):
     actor: bytes
     data: bytes
     meta: bytes
+    sealed_for: tuple[str, ...] = ()
+    is_erased: bool = False
 
     def wire(self, channel: bytes) -> bytes:
         """The event as JSON for the wire (docs/protocol.md#messages), built by joining bytes; `channel` is its `kind:name`."""
         meta = b"" if self.meta == b"{}" else b',"meta":' + self.meta
+        if self.is_erased:
+            meta += b',"erased":true'
         head = b'{"id":"%b","seq":%d,' % (self.id, self.seq) if self.seq else b"{"
         return b'%b"channel":"%b","type":"%b","v":%b,"actor":%b%b,"payload":%b}' % (
             head,

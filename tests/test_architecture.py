@@ -119,7 +119,7 @@ PLACES: Final = {
     "openfeature": ("hub/rollout.py",),
     "jsonschema_rs": ("streams/events/custom.py",),
     "zstandard": ("streams/archive/segments.py",),
-    "cryptography": ("streams/archive/notes.py", "hub/auth/", "hub/metrics.py"),
+    "cryptography": ("streams/archive/notes.py", "streams/sealing/", "hub/auth/", "hub/metrics.py"),
     "boto3": ("hub/storage/", "ops/bench/upload_single.py"),
     "botocore": ("hub/storage/",),
     "jwt": ("hub/auth/", "ops/bench/peers/plain_app.py"),

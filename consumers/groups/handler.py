@@ -166,6 +166,7 @@ class Effects:
             guards=guards,
             is_wanted=declared.is_wanted,
             traceparent=self._traceparent,
+            sealed_for=self._source.event.sealed_for,
         )
         self._count += 1
         self._faults.hit("before_append")

@@ -25,6 +25,8 @@ class TeamReactions:
 
     async def handle(self, source: Source, effects: Effects) -> Outcome:
         """Reacts to one event."""
+        if source.event.is_erased:
+            return DONE
         if source.event.type == "team.activity":
             await self._activity(source, effects)
         elif source.event.type == "team.notification":

@@ -39,12 +39,12 @@ class PastMessages:
         self._log, self._channel, self._upto, self._parent = log, channel, upto, parent
 
     async def all_messages(self) -> AsyncIterator[PastMessage]:
-        """Every message, oldest first, as originally sent: edits and deletions are not applied."""
+        """Every message, oldest first, as originally sent: edits and deletions are not applied, erased ones are left out."""
         after = "0"
         while entries := await self._log.page(self._channel, after, upto=self._upto):
             after = entries[-1].id.decode()
             for entry in entries:
-                if entry.type in _MESSAGES:
+                if entry.type in _MESSAGES and not entry.is_erased:
                     yield _as_sent(recorded(entry))
 
     async def branch(self, limit: int) -> list[PastMessage]:
@@ -106,6 +106,8 @@ async def read_input(flow: Flow, writes: RunLog) -> AgentInput:
     cause = await flow.cause(writes.channel, run)
     if cause is None:
         raise NoInput("the event that began the run was trimmed away")
+    if cause.is_erased:
+        raise NoInput("the event that began the run was erased")
     settings = _object(parse(run.settings.encode())) if run.settings else {}
     settings |= _object(cause.payload.get("settings"))
     if cause.type == "agent.invoke":
@@ -134,6 +136,8 @@ async def _regenerated(flow: Flow, channel: Channel, message_id: str) -> tuple[R
     if entry is None:
         raise NoInput("the event that the answer replied to was trimmed away")
     cause = recorded(entry)
+    if cause.is_erased:
+        raise NoInput("the event that the answer replied to was erased")
     if cause.type == "chat.regenerate":
         return await _regenerated(flow, channel, str(cause.payload["message_id"]))
     parent = cause.id

@@ -50,6 +50,7 @@ class Event:
         v: version of the payload of this `type`.
         raw: exactly the bytes received for this event; the same for every reader, live or replayed.
         epoch: the identity of the stream it was read from; None where the hub did not give it (history).
+        is_erased: a person was erased whose words it held; its payload is empty.
     """
 
     id: str
@@ -62,6 +63,7 @@ class Event:
     payload: Payload
     raw: bytes = field(repr=False)
     epoch: str | None = field(default=None, compare=False)
+    is_erased: bool = False
 
     @property
     def cursor(self) -> Cursor:

@@ -130,6 +130,7 @@ def read_event(frame: Frame, raw: bytes, epoch: str | None) -> Event:
         frame.get("payload", _NOTHING),
         raw,
         epoch,
+        frame.get("erased", False),
     )
 
 

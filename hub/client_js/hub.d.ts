@@ -32,6 +32,8 @@ export interface HubEvent {
   v: number;
   actor: { kind: string; id: string; client?: string };
   meta?: Record<string, string>;
+  /** A person was erased whose words it held; the payload is `{}`. */
+  erased?: true;
   payload: any;
 }
 

@@ -167,6 +167,10 @@ class Fanout:
         """Stops following the tail, after the last subscriber left."""
         self._tail.unwatch(self.watched)
 
+    def forget_held(self) -> None:
+        """Drops the cached events, because one of them may have been erased."""
+        self._held, self._held_bytes = None, 0
+
     def move(self, look: Look) -> None:
         """Moves to the head of a log that does not continue from the tail's position."""
         self.move_count += 1

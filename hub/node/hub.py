@@ -166,6 +166,8 @@ class Hub:
         """Starts watching deadlines and reporting presence."""
         PROCESS["node"] = self.name
         self._loop_watch.start()
+        if self.log.seals is not None:
+            self.log.seals.on_erasure(self._forget_opened)
         self._loops.append(self.log.loops.every("deadlines", self.deadlines.look, self.deadlines.tick_s))
         self._loops.append(self.log.loops.every("owed_subscriptions", self.subscriptions.subscribe_owed, OWED_LOOK_S))
         if self.settings.jwks_url is not None:
@@ -174,6 +176,12 @@ class Hub:
         await self.rollouts.start()
         self._loops.append(self.log.loops.every("rollouts", self.rollouts.look, ROLLOUTS_LOOK_S))
         await self.presence.start()
+
+    def _forget_opened(self) -> None:
+        """Drops what is kept of sealed payloads in plain text: a person was erased."""
+        self.states.forget_opened()
+        for fanout in self.fanouts.values():
+            fanout.forget_held()
 
     async def _look_at_limits(self) -> None:
         self.new_channels.forget_paid()

@@ -59,17 +59,21 @@ _log = logging.getLogger(__name__)
 class _Fold:
     """The cached fold of one channel.
 
-    `weight_bytes` is the size of its last snapshot and of the events since, an upper bound of its size as JSON.
+    `weight_bytes` is the size of its last snapshot and of the events since, an upper bound of its size as JSON. `is_sealed` is true
+    if a folded payload is sealed in the log: then no snapshot is written, because Redis would keep it in plain text.
     """
 
     epoch: str
     state: ChannelState
     snapshot_seq: int
     weight_bytes: int = 0
+    is_sealed: bool = False
 
-    def grown(self, size_bytes: int) -> None:
-        """Adds the size of one more folded event."""
-        self.weight_bytes += size_bytes
+    def grown(self, entry: Entry) -> None:
+        """Notes one more folded event."""
+        self.weight_bytes += len(entry.data)
+        if entry.sealed_for:
+            self.is_sealed = True
 
     def saved(self, size_bytes: int) -> None:
         """Records that a snapshot of the present state was written."""
@@ -303,7 +307,18 @@ class StateReader:
             self.broken_count += 1
             _log.warning("a stored event is broken and was skipped: %s", error)
 
+    def forget_opened(self) -> None:
+        """Drops every fold of sealed payloads, because one of their keys was destroyed."""
+        for channel in [channel for channel, fold in self._folds.items() if fold.is_sealed]:
+            self._folds_bytes -= self._folds.pop(channel).weight_bytes
+        self._shown.clear()
+
+    @property
+    def _generation(self) -> int:
+        return 0 if self._log.seals is None else self._log.seals.generation
+
     async def _fold(self, channel: Channel, look: Look) -> _Fold:
+        generation = self._generation
         fold = self._folds.pop(channel, None)
         if fold is not None:
             self._folds_bytes -= fold.weight_bytes
@@ -312,11 +327,11 @@ class StateReader:
         try:
             await self._advance(channel, fold)
         except EventsMissing:  # trimmed meanwhile, or another history: fold the stored events from the start
-            state = await self._fold_anew(channel)
-            fold = _Fold(look.epoch, state, 0, len(state.dump()))
-        if fold.state.seq - fold.snapshot_seq >= SNAPSHOT_EVERY_EVENTS:
+            fold = await self._fold_anew(channel, look)
+        if not fold.is_sealed and fold.state.seq - fold.snapshot_seq >= SNAPSHOT_EVERY_EVENTS:
             await self._save(channel, fold)
-        self._keep(channel, fold)
+        if generation == self._generation or not fold.is_sealed:  # else it may hold what was erased meanwhile
+            self._keep(channel, fold)
         return fold
 
     def _keep(self, channel: Channel, fold: _Fold) -> None:
@@ -336,16 +351,18 @@ class StateReader:
         while page:
             for entry in page:
                 self._fold_one(fold.state, entry)
-                fold.grown(len(entry.data))
+                fold.grown(entry)
             page = await self._log.page(channel, fold.state.id, PAGE_EVENTS)
 
-    async def _fold_anew(self, channel: Channel) -> ChannelState:
-        state, after = ChannelState.begin(channel, self._own), START
+    async def _fold_anew(self, channel: Channel, look: Look) -> _Fold:
+        fold, after = _Fold(look.epoch, ChannelState.begin(channel, self._own), 0), START
         while page := await self._log.page(channel, after, PAGE_EVENTS):
             for entry in page:
-                state = self._fold_kept(channel, state, entry)
+                fold.state = self._fold_kept(channel, fold.state, entry)
+                fold.grown(entry)
             after = page[-1].id.decode()
-        return state
+        fold.weight_bytes = len(fold.state.dump())
+        return fold
 
     async def _require_unbroken(self, channel: Channel, fold: _Fold) -> None:
         """Checks that the folded events were only trimmed: a promoted replica may have another history with the same seqs."""

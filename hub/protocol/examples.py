@@ -39,6 +39,14 @@ PAYLOADS: Final[Mapping[str, JsonObject]] = {
         "is_purged": False,
         "files": 2,
     },
+    "operator.erasure": {
+        "subject": "f894fa758ca7a2212cec49bc35168ed646b61edfa022b5c26cbe4db4728846dc",
+        "keys": ["3f0c5be91a77d2e4c8b60a19"],
+        "by": "olga",
+        "events": 42,
+        "channels": 3,
+        "plain": 0,
+    },
     "rollout.changed": {
         "websocket_percent": 25,
         "variants": [{"name": "blue", "percent": 50}, {"name": "green", "percent": 50}],

@@ -16,6 +16,11 @@ from hub.storage.local import LocalStore
 from hub.storage.store import ObjectStore
 from streams.archive.cold import ColdReader
 from streams.archive.notes import Signer
+from streams.events import CATALOGUE
+from streams.events.custom import ANY_OWN, OwnEvents
+from streams.sealing.keys import KeyFolder
+from streams.sealing.sealed import NOTHING_SEALED
+from streams.sealing.seals import Seals
 
 _PATH_STYLE: Final = {"auto": None, "yes": True, "no": False}
 
@@ -62,6 +67,18 @@ async def reading_archive(settings: Settings) -> AsyncIterator[tuple[StoreArchiv
     finally:
         await cold.close()
         await archive.close()
+
+
+def open_seals(settings: Settings, own_events: OwnEvents = ANY_OWN) -> Seals | None:
+    """Opens what seals payloads and opens them again; None without HUB_SUBJECT_KEYS."""
+    if settings.subject_keys is None:
+        return None
+
+    def personal(name: str) -> tuple[str, ...] | None:
+        row = CATALOGUE.get(name) or own_events.find(name)
+        return () if row is None else row.personal
+
+    return Seals(KeyFolder(Path(settings.subject_keys)), settings.sealed or NOTHING_SEALED, personal)
 
 
 def audit_key_path(settings: Settings) -> Path:

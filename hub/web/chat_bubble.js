@@ -73,8 +73,8 @@ export class Bubble {
   /** @param {Shown} shown */
   #showText({ message, text, reasoning, isOpen }) {
     this.#body.dataset.open = String(isOpen);
-    this.#body.classList.toggle("deleted", message.isDeleted);
-    showText(this.#text, message.isDeleted ? "This message was deleted." : text);
+    this.#body.classList.toggle("deleted", message.isDeleted || message.isErased);
+    showText(this.#text, message.isDeleted ? "This message was deleted." : message.isErased ? "This message was erased with its author." : text);
     this.#text.hidden = !this.#text.textContent && !isOpen;
     this.#text.setAttribute("aria-busy", String(isOpen));
     this.#reasoning.hidden = !reasoning;

@@ -8,7 +8,7 @@
 
 /** @typedef {import("../client_js/hub.js").HubEvent} HubEvent */
 /** @typedef {{id: string, role: "user"|"assistant", actor: {kind: string, id: string}, text: string, parts: any[], parent: string|null,
- *    run: string|null, revision: number, isDeleted: boolean, reactions: Map<string, string[]>, finish: string|null, at: number|null,
+ *    run: string|null, revision: number, isDeleted: boolean, isErased: boolean, reactions: Map<string, string[]>, finish: string|null, at: number|null,
  *    command: string|null, reasoning: string, error: string|null, isFromState: boolean}} Message
  *    `finish` is null while an answer is written; `at` is milliseconds since 1970, null if not known. */
 
@@ -93,9 +93,9 @@ export class ChatMessages {
 
   /** @param {HubEvent} event */
   #said(event) {
-    const { text, parts = [], parent_id } = event.payload;
+    const { text = "", parts = [], parent_id } = event.payload;
     const parent = parent_id === undefined ? this.leaf : this.held.has(parent_id) ? parent_id : null;
-    this.#add({ ...blank(event.id, "user", event.actor), text, parts, parent, at: timeOf(event.id), command: event.meta?.command ?? null });
+    this.#add({ ...blank(event.id, "user", event.actor), text, parts, parent, at: timeOf(event.id), command: event.meta?.command ?? null, isErased: event.erased === true });
   }
 
   /** @param {HubEvent} event @param {boolean} isPast */
@@ -191,7 +191,7 @@ export class ChatMessages {
 /** @param {string} id @param {"user"|"assistant"} role @param {{kind: string, id: string}} actor @returns {Message} */
 function blank(id, role, actor) {
   return {
-    id, role, actor, text: "", parts: [], parent: null, run: null, revision: 0, isDeleted: false, reactions: new Map(),
+    id, role, actor, text: "", parts: [], parent: null, run: null, revision: 0, isDeleted: false, isErased: false, reactions: new Map(),
     finish: null, at: null, command: null, reasoning: "", error: null, isFromState: false,
   }; // prettier-ignore
 }
@@ -200,7 +200,7 @@ function blank(id, role, actor) {
 function restored(told) {
   return {
     ...blank(told.message_id, told.role, told.actor), text: told.text, parts: told.parts ?? [], parent: told.parent_id ?? null,
-    run: told.run_id ?? null, revision: told.revision, isDeleted: told.deleted, finish: told.finish_reason ?? null,
+    run: told.run_id ?? null, revision: told.revision, isDeleted: told.deleted, isErased: told.erased === true, finish: told.finish_reason ?? null,
     reactions: new Map(Object.entries(told.reactions ?? {})), at: timeOf(told.message_id), isFromState: true,
   }; // prettier-ignore
 }

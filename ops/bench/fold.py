@@ -19,9 +19,9 @@ from typing import Final, NamedTuple
 from ops.importing.irc import date_in, drafts, parse, source_id
 from projections.channel_state import ChannelState
 from streams.channel import Channel, Kind
-from streams.envelope import Actor, Draft, Entry
+from streams.envelope import Actor, Draft, Entry, actor_json
 from streams.json_bytes import to_json
-from streams.redis.append import actor_json, meta_json
+from streams.redis.append import meta_json
 
 START_MS: Final = 1_795_367_479_000
 SNAPSHOT_EVERY: Final = 1_000

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from hub.config import Settings
 from hub.storage.archive import StoreArchive
-from hub.storage.choice import reading_archive
+from hub.storage.choice import open_seals, reading_archive
 from ops.cli.failure import CommandFailed
 from ops.cli.running_hub import running_hub
 from ops.embedded_redis.server import EmbeddedRedis, holds_data
@@ -75,7 +75,7 @@ async def log_at(url: str, data: Path, *, may_begin: bool) -> AsyncIterator[Log]
             raise no_log(url, data)
         partitions = keys.partitions if keys else settings.partitions
         async with reading_archive(settings) as (_, cold):
-            log = await Log.open(address, partitions=partitions, cold=cold)
+            log = await Log.open(address, partitions=partitions, cold=cold, seals=open_seals(settings))
             try:
                 yield log
             finally:
@@ -83,8 +83,13 @@ async def log_at(url: str, data: Path, *, may_begin: bool) -> AsyncIterator[Log]
 
 
 @contextlib.asynccontextmanager
-async def stored_log_at(url: str, data: Path) -> AsyncIterator[StoredLog]:
+async def stored_log_at(url: str, data: Path, *, opens: bool = False) -> AsyncIterator[StoredLog]:
     """Open the log for reading only.
+
+    Args:
+        url: the Redis; "" for the embedded one.
+        data: the folder of the embedded Redis.
+        opens: open sealed payloads, if HUB_SUBJECT_KEYS names the store of their keys.
 
     Raises:
         CommandFailed: there is no log.
@@ -92,13 +97,16 @@ async def stored_log_at(url: str, data: Path) -> AsyncIterator[StoredLog]:
     settings = replace(Settings.from_env(os.environ), data_dir=str(data), retention=None)
     with present_redis_at(url, data) as address:
         async with reading_archive(settings) as (_, cold):
-            log = await StoredLog.open(address, cold)
+            seals = open_seals(settings) if opens else None
+            log = await StoredLog.open(address, cold, seals)
             if log is None:
                 raise no_log(url, data)
             try:
                 yield log
             finally:
                 log.close()
+                if seals is not None:
+                    await seals.close()
 
 
 @contextlib.asynccontextmanager

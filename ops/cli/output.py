@@ -31,6 +31,8 @@ def sentence(event: Mapping[str, Any]) -> str:
     """Format a message as `2026-11-23 04:59:01  #12  alice: hello`; other types show their payload."""
     payload, who = event.get("payload", {}), event.get("actor", {}).get("id", "hub")
     number = f"#{event['seq']}" if "seq" in event else "live"
+    if event.get("erased") or isinstance(payload, str):
+        return f"{_moment(event)}  {number:>6}  {printable(event['type'])} by {printable(who)}, {'sealed' if payload else 'erased'}"
     text = (
         f"{who}: {payload['text']}"
         if event["type"] == "chat.message"

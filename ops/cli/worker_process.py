@@ -28,7 +28,7 @@ from consumers.metrics import ConsumerCollector
 from consumers.worker import Worker, WorkerOptions, running
 from hub.config import Settings
 from hub.logs import log_as_set
-from hub.storage.choice import audit_signer, reading_archive
+from hub.storage.choice import audit_signer, open_seals, reading_archive
 from hub.uploads.finishing import open_finisher
 from ops.cli.extensions import extensions_of, find_modules_here
 from ops.cli.failure import EXIT_USAGE, CommandFailed
@@ -58,7 +58,13 @@ async def running_worker(settings: Settings, options: WorkerOptions) -> AsyncIte
     """
     check_jobs_place(options.redis_url, options.jobs_redis_url)
     async with reading_archive(settings) as (archive, cold):
-        log = await Log.open(options.redis_url, partitions=options.partitions, durability=options.durability, cold=cold)
+        log = await Log.open(
+            options.redis_url,
+            partitions=options.partitions,
+            durability=options.durability,
+            cold=cold,
+            seals=open_seals(settings, options.own_events),
+        )
         try:
             async with open_finisher(settings, log) as finisher:
                 handlers, keeper = (*options.handlers, FileReactions(finisher)), None

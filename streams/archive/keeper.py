@@ -278,7 +278,7 @@ class Keeper:
         Raises:
             ArchiveDiffers: the log does not have it, as after a restore of an older Redis.
         """
-        found = await self._log.replay.page_from(channel, upto.id, 1)
+        found = await self._log.stored.page_from(channel, upto.id, 1)
         if not found or (found[0].id.decode(), found[0].seq) != upto:
             told = f"the archive has event {upto.seq} ({upto.id}), which Redis does not have"
             raise ArchiveDiffers(f"{told}: it was restored from an older backup, or lost its newest events")
@@ -319,7 +319,7 @@ class Keeper:
         self._trees.pop(key, None)  # it grows now: if this is cut off, the next turn loads it again
         name, target, full = facts.channel.wire.encode(), min(facts.seq, upto.seq + TURN_EVENTS), []
         while upto.seq < target:
-            page = await self._log.replay.page(facts.channel, upto.id, min(PAGE_EVENTS, target - upto.seq))
+            page = await self._log.stored.page(facts.channel, upto.id, min(PAGE_EVENTS, target - upto.seq))
             sound = unbroken(until_damage(page), upto.seq)
             full += tree.append([leaf_hash(line_of(entry, name)) for entry in sound])
             self.covered_count += len(sound)
@@ -368,7 +368,7 @@ class Keeper:
         found: list[Entry] = []
         at, size_bytes = after, 0
         while at.seq < upto and (is_whole or (size_bytes < SEGMENT_RAW_BYTES and len(found) < SEGMENT_EVENTS)):
-            page = await self._log.replay.page(channel, at.id, min(PAGE_EVENTS, upto - at.seq))
+            page = await self._log.stored.page(channel, at.id, min(PAGE_EVENTS, upto - at.seq))
             if not page or len(unbroken(until_damage(page), at.seq)) < len(page):
                 raise ArchiveDiffers(f"an event after {at.seq} is missing in Redis, or damaged")
             found += page

@@ -241,6 +241,7 @@ EVENTS: tuple[EventType, ...] = (
     _command(
         name="agent.invoke",
         model=AgentInvoke,
+        personal=(),
         results=("run_id", "channel"),
         rate="agent",
         errors=(4007, 4018, 4021, 4024),
@@ -263,6 +264,7 @@ EVENTS: tuple[EventType, ...] = (
     _command(
         name="agent.cancel",
         model=AgentCancel,
+        personal=(),
         results=("run_id", "state"),
         rate="command",
         errors=(4018, 4021),
@@ -272,6 +274,7 @@ EVENTS: tuple[EventType, ...] = (
     _command(
         name="agent.steer",
         model=AgentSteer,
+        personal=(),
         results=("disposition",),
         rate="chat",
         errors=(4018, 4021),

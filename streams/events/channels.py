@@ -145,6 +145,10 @@ class StoredEvent(Payload):
         description="Links to a command (`command`), to other events (`causation`, `correlation`) and to a trace "
         "(`traceparent`); absent if there are none.",
     )
+    erased: Maybe[Literal[True]] = Field(
+        None,
+        description="True if a person was erased whose words it held; the payload is empty then. Absent otherwise.",
+    )
 
 
 class OpenState(Payload):

@@ -241,6 +241,7 @@ EVENTS: tuple[EventType, ...] = (
     _command(
         name="chat.message",
         model=ChatMessage,
+        personal=(),
         reply="message.received",
         results=("disposition", "run_id"),
         rate="chat",
@@ -287,6 +288,7 @@ EVENTS: tuple[EventType, ...] = (
     _command(
         name="chat.regenerate",
         model=ChatRegenerate,
+        personal=(),
         results=("run_id",),
         action=Action.INVOKE,
         rate="agent",
@@ -298,6 +300,7 @@ EVENTS: tuple[EventType, ...] = (
     _command(
         name="chat.cancel",
         model=ChatCancel,
+        personal=(),
         results=("run_id", "state"),
         errors=(4018, 4021),
         is_wanted=True,
@@ -307,6 +310,7 @@ EVENTS: tuple[EventType, ...] = (
     _command(
         name="chat.edit",
         model=ChatEdit,
+        personal=(),
         results=("run_id",),
         errors=(4018, 4021),
         is_wanted=True,
@@ -316,12 +320,18 @@ EVENTS: tuple[EventType, ...] = (
     _command(
         name="chat.react",
         model=ChatReact,
+        personal=(),
         errors=(4018,),
         ag_ui="draft meta event",
         summary="Adds or takes back a reaction.",
     ),
     _command(
-        name="chat.feedback", model=ChatFeedback, errors=(4018,), ag_ui="draft meta event", summary="Rates an answer."
+        name="chat.feedback",
+        model=ChatFeedback,
+        personal=(),
+        errors=(4018,),
+        ag_ui="draft meta event",
+        summary="Rates an answer.",
     ),
     _command(
         name="chat.branch",

@@ -61,6 +61,7 @@ CUSTOM: Final = EventType(
     rate="command",
     reply="ack",
     is_wanted=True,
+    personal=(),
     limit_bytes=CUSTOM_BYTES_MAX,
     summary="A custom event type. It changes no state except that of custom projections.",
 )
@@ -234,5 +235,16 @@ def _read(file: Path) -> EventType:
     except (OSError, ValueError, RecursionError) as error:
         raise SchemasRefused(f"{file.name}: {error}") from error
     return replace(
-        CUSTOM, name=named[1], version=int(named[3]), own_schema=schema, summary=str(document.get("description", ""))
+        CUSTOM,
+        name=named[1],
+        version=int(named[3]),
+        personal=_personal(document),
+        own_schema=schema,
+        summary=str(document.get("description", "")),
     )
+
+
+def _personal(document: Mapping[str, Any]) -> tuple[str, ...]:
+    """The fields that the schema marks with `"x-personal": true`: they name users whom the event is about."""
+    fields = document.get("properties", {})
+    return tuple(name for name, one in fields.items() if isinstance(one, Mapping) and one.get("x-personal") is True)

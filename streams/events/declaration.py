@@ -79,6 +79,8 @@ class EventType:
         limit_bytes: maximum size of the payload's JSON.
         ag_ui: its counterpart in AG-UI 1.0; None when there is none.
         row: the name under which it is handled and counted; its own, except for types that share one.
+        personal: set for types with words of people, which are sealed in the channels of HUB_SEALED: the payload's fields that
+            name the people whom it is about, besides its actor. None for a type without such words, which is never sealed.
         own_schema: the JSON Schema that its payload must match as well; None for the types of the catalogue.
     """
 
@@ -102,6 +104,7 @@ class EventType:
     limit_bytes: int = 1_048_576
     ag_ui: str | None = None
     row: str = ""
+    personal: tuple[str, ...] | None = None
     own_schema: OwnSchema | None = field(default=None, compare=False)
     summary: str = field(default="", compare=False)
 

@@ -1,4 +1,4 @@
-"""The payloads of operator.* (docs/events.md#operator): the uses of tokens with a scope, and deleted channels. Pure."""
+"""The payloads of operator.* (docs/events.md#operator): the uses of tokens with a scope, deleted channels, erasures. Pure."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from pydantic import Field
 from streams.channel import Kind
 from streams.envelope import Lane
 from streams.events.declaration import Direction, EventType, Payload
-from streams.events.values import ChannelName, Count, Maybe, Name, Text128, Time
+from streams.events.values import ChannelName, Count, Maybe, Name, Text64, Text128, Time
 
+ERASED_KEYS_MAX = 100
+"""Maximum keys in one record: a person gets another key only after an erasure."""
 CHANNELS_MAX = 300
 """Maximum channels in one use: those of a handshake with 100 channels and 200 cursors."""
 
@@ -42,6 +44,21 @@ class ChannelDeletion(Payload):
     files: Count = Field(description="Files that were deleted with it.")
 
 
+class OperatorErasure(Payload):
+    """A person was erased: the keys were destroyed by which the person's words were sealed."""
+
+    subject: Text64 = Field(
+        description="SHA-256 of the tenant, a line feed and the user, in hex: who knows the name can find the record."
+    )
+    keys: Annotated[list[Name], Field(max_length=ERASED_KEYS_MAX)] = Field(
+        description="IDs of the destroyed keys, by which a restored backup of the store can be checked."
+    )
+    by: Text128 = Field(description="The operator who erased the person.")
+    events: Count = Field(description="Events that can no longer be read.")
+    channels: Count = Field(description="Channels that these events are in.")
+    plain: Count = Field(description="Events of the person that are not sealed and can still be read.")
+
+
 EVENTS: tuple[EventType, ...] = (
     EventType(
         name="operator.delete",
@@ -59,5 +76,14 @@ EVENTS: tuple[EventType, ...] = (
         kinds=frozenset({Kind.SYSTEM}),
         limit_bytes=65_536,
         summary="A token with a scope was used.",
+    ),
+    EventType(
+        name="operator.erasure",
+        model=OperatorErasure,
+        direction=Direction.OUT,
+        lane=Lane.EVENTS,
+        kinds=frozenset({Kind.SYSTEM}),
+        limit_bytes=16_384,
+        summary="A person was erased.",
     ),
 )

@@ -124,6 +124,7 @@ EVENTS: tuple[EventType, ...] = (
     _row(
         name="team.activity",
         model=TeamActivity,
+        personal=(),
         action=Action.WRITE,
         is_wanted=True,
         summary="A person's activity, to show in the team's feed.",
@@ -143,6 +144,7 @@ EVENTS: tuple[EventType, ...] = (
     _row(
         name="team.notification",
         model=TeamNotification,
+        personal=(),
         kinds=frozenset({Kind.TEAM, Kind.USER}),
         action=Action.MANAGE,
         is_wanted=True,

@@ -247,6 +247,7 @@ EVENTS: tuple[EventType, ...] = (
     _row(
         name="tool.call.response",
         model=ToolCallResponse,
+        personal=(),
         direction=Direction.BOTH,
         reply="ack",
         action=Action.INVOKE,

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
-from functools import lru_cache, partial
+from functools import partial
 from hashlib import blake2b
 from time import monotonic
 from typing import Final, Protocol
@@ -25,7 +25,7 @@ import hiredis
 from streams.archive.merkle import leaf_hash
 from streams.archive.segments import line_of
 from streams.channel import Channel
-from streams.envelope import Actor, Appended, Draft, Durability, Entry, Lane
+from streams.envelope import Appended, Draft, Durability, Entry, Lane, actor_json
 from streams.errors import CommandIdsFull, GuardRefused, IdempotencyConflict, LogUnavailable, StreamsError
 from streams.histogram import Histogram
 from streams.json_bytes import to_json
@@ -138,7 +138,7 @@ class AppendCall:
         if draft.command and is_event:
             key = self._keys.idempotency(names.partition, draft.channel.tenant, draft.actor)
             idem = place(key, key + b":old")
-            digest = _body_hash(draft)
+            digest = draft.digest or _body_hash(draft)
         extra = self._extra(draft, place, names.open) if draft.guards or draft.open_text else b""
         type_, v, actor, meta = draft.type.encode(), b"%d" % draft.v, actor_json(draft.actor), meta_json(draft)
         return (
@@ -410,13 +410,6 @@ def _tell(done: Done, result: Result) -> None:
         done(result)
     except Exception:  # an error in one caller's callback must not cost the others their answer
         _log.exception("an append's callback failed")
-
-
-@lru_cache(maxsize=16_384)
-def actor_json(actor: Actor) -> bytes:
-    """The actor as JSON, as stored and sent, without absent fields. Names contain no characters that need escaping."""
-    client = f',"client":"{actor.client}"' if actor.client else ""
-    return f'{{"kind":"{actor.kind}","id":"{actor.id}"{client}}}'.encode()
 
 
 def meta_json(draft: Draft) -> bytes:

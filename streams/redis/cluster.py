@@ -27,6 +27,7 @@ from streams.redis.server_check import fix_life, fix_partitions
 from streams.redis.tail import Labels, Tail
 from streams.redis.wire import Argument, Reply, Wire
 from streams.redis.wire_set import WireSet
+from streams.sealing.seals import Seals
 
 READ_MAP_EVERY_S: Final = 1.0
 """Interval between two reads of the map without a reason, in seconds: a slot that has moved is noticed by its first refusal."""
@@ -53,9 +54,10 @@ class PartitionTail:
         locate: Callable[[int], str],
         loops: Loops,
         on_away: Callable[[], None],
+        seals: Seals | None = None,
     ) -> None:
         self.life = ""
-        self.tail = Tail(keys, (partition,), keys.config(partition), labels, limits)
+        self.tail = Tail(keys, (partition,), keys.config(partition), labels, limits, seals)
         self.is_available = False
         self._life_key = keys.config(partition)
         self._slot = slot_of(keys.prefix(partition))
@@ -187,12 +189,13 @@ class ClusterServers:
         durability: Mapping[Kind, Durability],
         limits: Limits,
         loops: Loops,
+        seals: Seals | None = None,
     ) -> None:
         self.keys = keys
         labels = Labels(new_epoch())
         self._wanted = asyncio.Event()
         self.tails = tuple(
-            PartitionTail(number, keys, labels, limits, self._url_of, loops, self._wanted.set)
+            PartitionTail(number, keys, labels, limits, self._url_of, loops, self._wanted.set, seals)
             for number in range(keys.partitions)
         )
         self.calls = tuple(self.calls_at(keys.prefix(number)) for number in range(keys.partitions))
@@ -213,7 +216,13 @@ class ClusterServers:
 
     @classmethod
     async def open(
-        cls, locator: Locator, partitions: int, durability: Mapping[Kind, Durability], limits: Limits, loops: Loops
+        cls,
+        locator: Locator,
+        partitions: int,
+        durability: Mapping[Kind, Durability],
+        limits: Limits,
+        loops: Loops,
+        seals: Seals | None = None,
     ) -> ClusterServers:
         """Connect to all primaries, check them, and fix the partitions.
 
@@ -229,7 +238,7 @@ class ClusterServers:
             keys = await fix_partitions(calls, partitions)
         finally:
             calls.close()
-        cluster = cls(locator, keys, slots, durability, limits, loops)
+        cluster = cls(locator, keys, slots, durability, limits, loops, seals)
         try:
             await cluster._start()
         except BaseException:

@@ -13,6 +13,7 @@ from streams.archive.cold import ColdReader
 from streams.channel import Channel, Kind
 from streams.cursor import Look
 from streams.envelope import Appended, Draft, Durability, Entry
+from streams.errors import ConfigurationRefused
 from streams.histogram import Histogram, joined
 from streams.loops import Loops
 from streams.redis.append import Done, Result
@@ -27,6 +28,7 @@ from streams.redis.partition_calls import PartitionCalls
 from streams.redis.replay import PAGE_EVENTS, Replay
 from streams.redis.server import LoneServer, Server, new_epoch
 from streams.redis.tail import Tail
+from streams.sealing.seals import Seals
 from streams.tracing import traceparent_of
 
 PARTITIONS: Final = 8
@@ -41,6 +43,8 @@ class Log:
         servers: the server of each partition.
         loops: runs the background loops, the log's own among them.
         replay: reads stored events.
+        stored: reads them as they are stored, sealed payloads included, for those who compare bytes.
+        seals: seals and opens payloads; None if there is no store of keys.
     """
 
     def __init__(
@@ -55,8 +59,10 @@ class Log:
         loops: Loops,
         cluster: ClusterServers | None = None,
         cold: ColdReader | None = None,
+        seals: Seals | None = None,
     ) -> None:
         self.loops = loops
+        self.seals = seals
         self.keys = keys
         self.servers = servers
         self._locator = locator
@@ -65,7 +71,8 @@ class Log:
         self._cluster = cluster
         self._redis: Redis | None = None
         looks = Looks(keys, self.calls_in, life_of, new_epoch, limits)
-        self.replay = Replay(keys, self.calls_in, looks, cold)
+        self.replay = Replay(keys, self.calls_in, looks, cold, seals)
+        self.stored = Replay(keys, self.calls_in, looks, cold)
 
     @classmethod
     async def open(
@@ -76,26 +83,51 @@ class Log:
         durability: Mapping[Kind, Durability] | None = None,
         limits: Limits = DEFAULT_LIMITS,
         cold: ColdReader | None = None,
+        seals: Seals | None = None,
     ) -> Log:
         """Connect, check the server or servers, and create or read the log's partitions.
 
-        `cold` reads what was archived.
+        `cold` reads what was archived; `seals` seals and opens payloads, and is closed with the log.
 
         Raises:
             LogUnavailable: Redis could not be reached.
-            ConfigurationRefused: a server's configuration is unsafe, or the log has another number of partitions.
+            ConfigurationRefused: a server's configuration is unsafe, the log has another number of partitions, or its
+                payloads are sealed by keys of another store.
         """
         loops, locator, wanted = Loops(), Locator(url), durability or {}
         if locator.is_cluster:
-            cluster = await ClusterServers.open(locator, partitions, wanted, limits, loops)
+            cluster = await ClusterServers.open(locator, partitions, wanted, limits, loops, seals)
             tails = [one.tail for one in cluster.tails]
             own = (cluster.keys, cluster.servers, tails, cluster.calls, cluster.life_of)
-            return cls(locator, *own, limits, loops, cluster, cold)
-        server, keys = await LoneServer.open(locator, partitions, wanted, limits, loops)
-        tails, calls = [server.tail] * keys.partitions, [server.calls] * keys.partitions
-        ranges: list[tuple[int, Server]] = [(0, server)]
-        servers = Servers(keys, ranges)
-        return cls(locator, keys, servers, tails, calls, server.life_of, limits, loops, None, cold)
+            log = cls(locator, *own, limits, loops, cluster, cold, seals)
+        else:
+            server, keys = await LoneServer.open(locator, partitions, wanted, limits, loops, seals)
+            tails, calls = [server.tail] * keys.partitions, [server.calls] * keys.partitions
+            ranges: list[tuple[int, Server]] = [(0, server)]
+            servers = Servers(keys, ranges)
+            log = cls(locator, keys, servers, tails, calls, server.life_of, limits, loops, None, cold, seals)
+        try:
+            await log._check_key_store()
+        except BaseException:
+            await log.close()
+            raise
+        return log
+
+    async def _check_key_store(self) -> None:
+        """Refuse a store of keys that is not the one by which the log's payloads are sealed, and to go without it."""
+        calls = self.calls_at(CONFIG)
+        if self.seals is None:
+            if await calls.call("HGET", CONFIG, "subject_keys") is not None:
+                told = "payloads of this log are sealed: set HUB_SUBJECT_KEYS to the store of their keys"
+                raise ConfigurationRefused(told)
+            return
+        identity = await self.seals.start(self.loops)
+        await calls.call("HSETNX", CONFIG, "subject_keys", identity)
+        if (await calls.call("HGET", CONFIG, "subject_keys")).decode() != identity:
+            told = (
+                "HUB_SUBJECT_KEYS is not the store of keys that this log was sealed by; all processes need the same one"
+            )
+            raise ConfigurationRefused(told)
 
     @property
     def url(self) -> str:
@@ -225,6 +257,12 @@ class Log:
 
     def submit(self, draft: Draft, done: Done) -> None:
         """Append `draft` with the next batch; `done` receives the `Appended`, or the error that prevented it from being stored."""
+        if self.seals is None:
+            self._server(draft.channel).appender.submit(draft, done)
+        else:
+            self.seals.submit(draft, done, self._submit)
+
+    def _submit(self, draft: Draft, done: Done) -> None:
         self._server(draft.channel).appender.submit(draft, done)
 
     async def append(self, draft: Draft) -> Appended:
@@ -291,6 +329,8 @@ class Log:
 
     async def close(self) -> None:
         """Close every connection. Unconfirmed appends fail."""
+        if self.seals is not None:
+            await self.seals.close()
         if self._cluster is not None:
             await self._cluster.close()
         else:

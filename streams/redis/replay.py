@@ -18,6 +18,7 @@ from streams.redis.keys import Keys
 from streams.redis.looks import KeyRead, Looks, Sight
 from streams.redis.scripts import load
 from streams.redis.wire import Argument, Reply
+from streams.sealing.seals import Seals
 
 TRIM: Final = load("trim")
 PAGE: Final = load("page")
@@ -83,6 +84,7 @@ class Replay:
         calls_in: the calls to the server of a partition.
         looks: looks at channels.
         cold: reads the archive; None leaves trimmed events out.
+        seals: opens sealed payloads; None returns them as they are stored.
     """
 
     def __init__(
@@ -91,11 +93,13 @@ class Replay:
         calls_in: Callable[[int], Calls],
         looks: Looks,
         cold: ColdReader | None = None,
+        seals: Seals | None = None,
     ) -> None:
         self._keys = keys
         self._calls_in = calls_in
         self._looks = looks
         self._cold = cold
+        self._seals = seals
 
     def under(self, keys: Keys) -> Replay:
         """A reader of the same servers under other keys, without the archive."""
@@ -128,11 +132,14 @@ class Replay:
 
     async def page(self, channel: Channel, after: str = "0", limit: int = PAGE_EVENTS, upto: str = "+") -> list[Entry]:
         """Events after `after`, oldest first, none newer than `upto`: at most `limit` and 256 KiB. An empty page is the end."""
-        return await self._forwards(channel, after, limit, upto, with_start=False)
+        return await self._opened(channel, await self._forwards(channel, after, limit, upto, with_start=False))
 
     async def page_from(self, channel: Channel, first: str, limit: int = PAGE_EVENTS) -> list[Entry]:
         """One page of events, oldest first, starting with `first` itself."""
-        return await self._forwards(channel, first, limit, "+", with_start=True)
+        return await self._opened(channel, await self._forwards(channel, first, limit, "+", with_start=True))
+
+    async def _opened(self, channel: Channel, entries: list[Entry]) -> list[Entry]:
+        return entries if self._seals is None else await self._seals.opened(self._keys.of(channel).path, entries)
 
     async def _forwards(self, channel: Channel, start: str, limit: int, upto: str, *, with_start: bool) -> list[Entry]:
         bound = start if with_start else "-" if start == START else f"({start}"
@@ -149,9 +156,9 @@ class Replay:
             return []
         end = before if before == "+" else f"({before}"
         place, _, found = await self._page_over(channel, b"XREVRANGE", end, "-", limit)
-        if found or place is None or self._cold is None:
-            return found
-        return await self._cold.before(place, before, limit)
+        if not (found or place is None or self._cold is None):
+            found = await self._cold.before(place, before, limit)
+        return await self._opened(channel, found)
 
     async def _page_over(
         self, channel: Channel, command: bytes, first: str, last: str, limit: int

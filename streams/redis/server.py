@@ -23,6 +23,7 @@ from streams.redis.server_check import FixedLog, check_facts, check_mode, fix_ke
 from streams.redis.tail import Labels, Tail
 from streams.redis.wire import Wire, open_wire
 from streams.redis.wire_set import WireSet
+from streams.sealing.seals import Seals
 
 FACTS_EVERY_S: Final = 1.0
 """Interval between two reads of the server's configuration and clock: acknowledgements are correct within 2 s of a change. A
@@ -270,11 +271,17 @@ class LoneServer(Server):
     WIRES: ClassVar[tuple[str, ...]] = ("append", "query", "bell", "tail")
 
     def __init__(
-        self, locator: Locator, fixed: FixedLog, policy: DurabilityPolicy, limits: Limits, loops: Loops
+        self,
+        locator: Locator,
+        fixed: FixedLog,
+        policy: DurabilityPolicy,
+        limits: Limits,
+        loops: Loops,
+        seals: Seals | None = None,
     ) -> None:
         self._lives = dict.fromkeys(range(fixed.keys.partitions), fixed.life)
         self.life_of = self._lives.__getitem__
-        self.tail = Tail(fixed.keys, range(fixed.keys.partitions), CONFIG, Labels(new_epoch()), limits)
+        self.tail = Tail(fixed.keys, range(fixed.keys.partitions), CONFIG, Labels(new_epoch()), limits, seals)
         super().__init__(
             without_password(locator.url),
             locator.url_of,
@@ -288,7 +295,13 @@ class LoneServer(Server):
 
     @classmethod
     async def open(
-        cls, locator: Locator, partitions: int, durability: Mapping[Kind, Durability], limits: Limits, loops: Loops
+        cls,
+        locator: Locator,
+        partitions: int,
+        durability: Mapping[Kind, Durability],
+        limits: Limits,
+        loops: Loops,
+        seals: Seals | None = None,
     ) -> tuple[LoneServer, Keys]:
         """Connect, check the server, and fix the partitions; if a log exists, its stored configuration determines the keys.
 
@@ -304,7 +317,7 @@ class LoneServer(Server):
             fixed = await fix_keys(calls, partitions)
         finally:
             calls.close()
-        server = cls(locator, fixed, DurabilityPolicy(durability, facts), limits, loops)
+        server = cls(locator, fixed, DurabilityPolicy(durability, facts), limits, loops, seals)
         await server.start()
         if locator.sentinels:
             server._own_loops.append(loops.every("sentinel", partial(server._follow, locator), SENTINEL_EVERY_S))

@@ -22,6 +22,7 @@ from streams.redis.partition_calls import PartitionCalls
 from streams.redis.replay import PAGE_EVENTS, has_checksum, read_checked_entry
 from streams.redis.server_check import kept_keys, kept_life
 from streams.redis.wire import Reply
+from streams.sealing.seals import Seals
 
 _PAGE_EVENTS: Final = 64
 """Events per read. No script bounds their bytes here; 64 of the largest are a few megabytes."""
@@ -67,6 +68,7 @@ class StoredLog:
         lives: the identity of the data of each partition; "" if none is recorded.
         calls: calls to the server of each partition.
         cold: reads the archive; None leaves trimmed events out.
+        seals: opens sealed payloads; None returns them as they are stored.
 
     Attributes:
         url: REDIS_URL.
@@ -75,18 +77,27 @@ class StoredLog:
     """
 
     def __init__(
-        self, url: str, keys: Keys, lives: Sequence[str], calls: PartitionCalls, cold: ColdReader | None = None
+        self,
+        url: str,
+        keys: Keys,
+        lives: Sequence[str],
+        calls: PartitionCalls,
+        cold: ColdReader | None = None,
+        seals: Seals | None = None,
     ) -> None:
         self.url = url
         self.keys = keys
         self._lives = lives
         self._calls = calls
         self._cold = cold
+        self._seals = seals
         self.unchecked_count = 0
 
     @classmethod
-    async def open(cls, url: str, cold: ColdReader | None = None) -> StoredLog | None:
-        """Connect, and read the log's configuration; None if there is no log. `cold` reads what was archived.
+    async def open(cls, url: str, cold: ColdReader | None = None, seals: Seals | None = None) -> StoredLog | None:
+        """Connect, and read the log's configuration; None if there is no log.
+
+        `cold` reads what was archived; `seals` opens sealed payloads.
 
         Raises:
             LogUnavailable: Redis could not be reached.
@@ -101,7 +112,7 @@ class StoredLog:
             lives = await _kept_lives(keys, locator, config, calls)
         finally:
             config.close()
-        return cls(url, keys, lives, calls, cold)
+        return cls(url, keys, lives, calls, cold, seals)
 
     async def record(self, channel: Channel) -> ChannelRecord:
         """Read the channel's record.
@@ -164,14 +175,17 @@ class StoredLog:
         if self._cold is not None and mark and floor and is_before(after, floor.decode()):
             place = ArchivePlace(channel, epoch.decode(), ArchiveMark.parse(mark.decode()))
             if archived := await self._cold.after(place, after, PAGE_EVENTS, upto):
-                return archived
+                return await self._opened(names.path, archived)
         while raw and not (found := _events(self._read(raw, names.path))):  # what somebody added by hand
             start = b"(" + raw[-1][0]
             raw = await self.calls_in(names.partition).call("XRANGE", names.stream, start, upto, "COUNT", _PAGE_EVENTS)
-        return found if raw else []
+        return await self._opened(names.path, found) if raw else []
+
+    async def _opened(self, path: bytes, entries: list[Entry]) -> list[Entry]:
+        return entries if self._seals is None else await self._seals.opened(path, entries)
 
     async def hot_page(self, channel: Channel, after: str = START) -> list[Entry]:
-        """One page of what the stream in Redis holds: events, and entries that somebody added by hand (`Entry.is_foreign`)."""
+        """One page of what the stream in Redis holds, as it is stored: events, and what was added by hand (`Entry.is_foreign`)."""
         names, start = self.keys.of(channel), "-" if after == START else f"({after}"
         calls = self.calls_in(names.partition)
         return self._read(await calls.call("XRANGE", names.stream, start, "+", "COUNT", _PAGE_EVENTS), names.path)
@@ -185,7 +199,7 @@ class StoredLog:
         names = self.keys.of(channel)
         calls, limit = self.calls_in(names.partition), min(count, _PAGE_EVENTS)
         raw = await calls.call("XREVRANGE", names.stream, "+", "-", "COUNT", limit)
-        return _events([read_checked_entry(entry, names.path) for entry in reversed(raw)])
+        return await self._opened(names.path, _events([read_checked_entry(entry, names.path) for entry in reversed(raw)]))
 
     async def memory_bytes(self, channel: Channel) -> int:
         """The memory of the channel's stream, estimated by Redis; 0 without one."""

@@ -24,6 +24,7 @@ from streams.envelope import Entry, read_own_entries, read_own_live_entries, unb
 from streams.redis.calls import CALL_TIMEOUT_S, pairs
 from streams.redis.keys import DEFAULT_LIMITS, Keys, Limits
 from streams.redis.wire import Argument, Reply, Wire
+from streams.sealing.seals import Seals
 
 READ_EVENTS_MAX: Final = 500
 """Maximum number of events of a channel per read; the next read gets the following ones."""
@@ -221,6 +222,7 @@ class Tail:
         life_key: the hash that holds the identity of the data.
         labels: the labels of this process's batches.
         limits: the lengths of the bells.
+        seals: opens sealed payloads.
 
     Attributes:
         read_count: reads of channels with new events so far.
@@ -235,8 +237,10 @@ class Tail:
         life_key: str | bytes,
         labels: Labels,
         limits: Limits = DEFAULT_LIMITS,
+        seals: Seals | None = None,
     ) -> None:
         self._keys = keys
+        self._seals = seals
         self._labels = labels
         self._bells = Bells([keys.bell(number) for number in partitions], life_key, labels, limits, self)
         self._by_path: dict[bytes, Watched] = {}
@@ -245,6 +249,7 @@ class Tail:
         self._read_wire: Wire | None = None
         self._is_reading = False
         self._reading_back: dict[bytes, Watched] = {}
+        self._without_keys: dict[bytes, Watched] = {}
         self.read_count = 0
         self.submitted_s: float | None = None
 
@@ -389,7 +394,7 @@ class Tail:
         """
         for key, raw in reply or ():
             watched = self._by_key.get(key)
-            if watched is None or watched.is_suspended:
+            if watched is None or watched.is_suspended or key in self._without_keys:
                 continue
             if len(raw) >= count or key in self._reading_back:
                 self._dirty[key] = watched
@@ -430,10 +435,22 @@ class Tail:
         if not whole:
             self._break(watched)
             return
+        if self._seals is not None:
+            opened = self._seals.opened_now(watched.channel.path.encode(), whole)
+            if opened is None:  # they are read again once their keys are in memory
+                self._without_keys[watched.stream_key] = watched
+                self._seals.read_then(whole, partial(self._have_keys, watched))
+                return
+            whole = opened
         if len(whole) < len(entries):
             self._dirty[watched.stream_key] = watched  # the next read starts at the hole
         watched.position, watched.passed = Position(whole[-1].id.decode(), whole[-1].seq), None
         watched.listener.events(whole)
+
+    def _have_keys(self, watched: Watched) -> None:
+        self._without_keys.pop(watched.stream_key, None)
+        if (present := self._by_key.get(watched.stream_key)) is not None:  # perhaps watched anew meanwhile
+            self._mark([present])
 
     def _break(self, watched: Watched) -> None:
         watched.is_suspended = True

@@ -38,7 +38,8 @@ CHANNELS = (TALK, TEAM, NOTES, ACTOR, "user:alice", "user:bob")
 LATER = frozenset({
     "message.status", "channel.read", "channel.configure", "channel.updated",
     "tool.call.args", "chat.edit", "chat.delete", "chat.react", "chat.feedback",
-    "chat.branch", "agent.steer", "agent.subagent", "operator.call", "operator.delete", "rollout.changed",
+    "chat.branch", "agent.steer", "agent.subagent", "operator.call", "operator.delete", "operator.erasure",
+    "rollout.changed",
 })  # fmt: skip # a table
 """Events that the first version need not have. Everything else is in the story."""
 SELDOM = (

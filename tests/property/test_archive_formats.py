@@ -33,9 +33,8 @@ from streams.archive.notes import Checkpoint, NoteRefused, PublicKey, Signer, op
 from streams.archive.segments import SegmentCodec, SegmentDamaged, line_of, read_index, read_line
 from streams.channel import parse_channel
 from streams.cursor import START, Position
-from streams.envelope import Actor, Entry
+from streams.envelope import Actor, Entry, actor_json
 from streams.json_bytes import to_json
-from streams.redis.append import actor_json
 
 CHANNEL = b"conversation:42"
 SIZES = st.one_of(st.integers(1, 40), st.sampled_from([255, 256, 257, 511, 512, 513, 700]))

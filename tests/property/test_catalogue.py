@@ -8,12 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.envelope import Actor, Entry
+from streams.envelope import Actor, Entry, actor_json
 from streams.events import CATALOGUE, EventType
 from streams.events.channels import Subscription
 from streams.events.chat import Writing
 from streams.events.validation import InvalidPayload, validate
-from streams.redis.append import actor_json
 from support.examples import examples
 from support.payload_strategies import JSON, payloads
 from support.payloads import read, to_json

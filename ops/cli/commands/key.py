@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from streams.channel import Channel
 
 app = new_app()
+SEALED_AMONG: Final = 64
+"""Number of the newest events that are looked at."""
 
 
 @app.command()
@@ -33,6 +35,7 @@ async def _show(redis: str, data: Path, place: Channel) -> None:
     from ops.cli.log_access import record_of, stored_log_at
     from ops.embedded_redis.programs import cli_line
     from streams.redis.keys import questions
+    from streams.sealing.sealed import is_sealed
 
     async with stored_log_at(redis, data) as log:
         await record_of(log, place)
@@ -40,3 +43,5 @@ async def _show(redis: str, data: Path, place: Channel) -> None:
         print(names.stream.decode())
         for question in questions(names):
             print(f"{cli_line(log.url)} {question}")
+        if any(is_sealed(entry.data) for entry in await log.newest(place, SEALED_AMONG)):
+            print("# payloads here are sealed by people's keys: Redis has ciphertext; `hub replay` opens it")

@@ -67,7 +67,7 @@ async def _replay(redis: str, data: Path, channel: Channel, wanted: Selection, p
     from streams.cursor import id_order
 
     name, holes = channel.wire.encode(), Holes()
-    async with stored_log_at(redis, data) as log:
+    async with stored_log_at(redis, data, opens=True) as log:
         source = LoggedHistories(log)
         first_ms: int | None = None
         begun = asyncio.get_running_loop().time()

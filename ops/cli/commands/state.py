@@ -53,7 +53,7 @@ async def _fold(redis: str, data: Path, channel: Channel, upto: str, own: OwnPro
     from projections.channel_state import ChannelState
     from projections.errors import BrokenEvent
 
-    async with stored_log_at(redis, data) as log:
+    async with stored_log_at(redis, data, opens=True) as log:
         record = await record_of(log, channel)
         folded = ChannelState.begin(channel, own)
         while page := await log.page(channel, folded.id, upto=upto):

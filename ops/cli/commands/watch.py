@@ -53,7 +53,7 @@ async def _watch(
 
     limit, interval_s, count = bounds
     printed = 0
-    async with stored_log_at(redis, data) as log:
+    async with stored_log_at(redis, data, opens=True) as log:
         async for one in written_events(log, tenant, pattern, limit=limit, interval_s=interval_s):
             if one.skipped:
                 print(f"skipped: {one.skipped} older events of {one.channel}", file=sys.stderr, flush=True)

@@ -7,9 +7,9 @@ import json
 import pytest
 
 from streams.channel import Channel, Kind
-from streams.envelope import Actor, Draft, Durability, Entry
+from streams.envelope import Actor, Draft, Durability, Entry, actor_json
 from streams.errors import GuardRefused, IdempotencyConflict, LogUnavailable
-from streams.redis.append import actor_json, meta_json, read_answer
+from streams.redis.append import meta_json, read_answer
 
 PLACE = Channel("acme", Kind.CONVERSATION, "42")
 

@@ -55,8 +55,10 @@ async def evidence_at(
 
 
 @asynccontextmanager
-async def source_at(redis: str, data: Path, tenant: str, *, is_archive_only: bool) -> AsyncIterator[HistorySource]:
-    """Open the histories of a tenant.
+async def source_at(
+    redis: str, data: Path, tenant: str, *, is_archive_only: bool, opens: bool = False
+) -> AsyncIterator[HistorySource]:
+    """Open the histories of a tenant; `opens` opens sealed payloads of a log, if there is a store of their keys.
 
     Raises:
         CommandFailed: there is no log, or no archive where only that is read.
@@ -67,7 +69,7 @@ async def source_at(redis: str, data: Path, tenant: str, *, is_archive_only: boo
                 raise no_archive(data)
             yield ArchivedHistories(archive, cold, await read_heads(archive, tenant, ()))
             return
-        async with stored_log_at(redis, data) as log:
+        async with stored_log_at(redis, data, opens=opens) as log:
             heads = await read_heads(archive, tenant, ()) if archive else HeadRecord()
             yield LoggedHistories(log, archive, heads)
 

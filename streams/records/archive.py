@@ -47,7 +47,7 @@ class ArchivedLog(Protocol):
     """A log whose events are archived: `Log`, or `DeletedLog`."""
 
     keys: Keys
-    replay: Replay
+    stored: Replay
 
     @property
     def memory(self) -> tuple[int, int]:

@@ -51,13 +51,13 @@ class DeletedLog:
 
     Attributes:
         keys: builds the names of these keys.
-        replay: reads these events.
+        stored: reads these events, as they are stored.
     """
 
     def __init__(self, log: Log) -> None:
         self._log = log
         self.keys: Keys = DeletedKeys(log.keys.partitions, log.keys.tags)
-        self.replay: Replay = log.replay.under(self.keys)
+        self.stored: Replay = log.stored.under(self.keys)
 
     @property
     def memory(self) -> tuple[int, int]:

@@ -379,7 +379,7 @@ async def _export(
 
     if form not in set(ExportFormat):
         raise CommandFailed(f"--format must be one of {', '.join(ExportFormat)}", EXIT_USAGE)
-    async with source_at(redis, data, tenant, is_archive_only=is_archive_only) as source:
+    async with source_at(redis, data, tenant, is_archive_only=is_archive_only, opens=True) as source:
         channels = [place] if place else [one.channel async for one in source.channels(tenant)]
         if not channels:
             raise CommandFailed(f"tenant {tenant} has no channels")

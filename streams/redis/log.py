@@ -257,7 +257,7 @@ class Log:
 
     def submit(self, draft: Draft, done: Done) -> None:
         """Append `draft` with the next batch; `done` receives the `Appended`, or the error that prevented it from being stored."""
-        if self.seals is None:
+        if self.seals is None or not self.seals.concerns(draft):
             self._server(draft.channel).appender.submit(draft, done)
         else:
             self.seals.submit(draft, done, self._submit)

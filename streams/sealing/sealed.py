@@ -2,7 +2,7 @@
 
 A payload is a JSON object; a sealed one is a JSON string, so no client can send one and one byte tells them apart:
 
-    "sealed1:<key id>[+<key id>…]:<base64url of nonce, ciphertext and tag>"
+    "sealed1:<key id>[+<key id>…]:<base64 of nonce, ciphertext and tag>"
 
 It is AES-256-GCM. The key is that of the person, or the SHA-256 of the keys of several people in the order of their IDs: without
 any one of them it cannot be opened. The channel, the type and the actor are authenticated with it.
@@ -10,7 +10,7 @@ any one of them it cannot be opened. The channel, the type and the actor are aut
 
 from __future__ import annotations
 
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Sequence
 from hashlib import sha256
 from typing import Final, NamedTuple
@@ -58,7 +58,7 @@ def key_of(keys: Sequence[bytes]) -> bytes:
 def seal(data: bytes, ids: Sequence[str], key: bytes, place: bytes, nonce: bytes) -> bytes:
     """Seal a payload by `key_of` the keys with these IDs. A nonce is used once."""
     box = nonce + AESGCM(key).encrypt(nonce, data, place)
-    return b'%b%b:%b"' % (_MARK, "+".join(ids).encode(), urlsafe_b64encode(box))
+    return b'%b%b:%b"' % (_MARK, "+".join(ids).encode(), b2a_base64(box, newline=False))
 
 
 def key_ids(data: bytes) -> tuple[str, ...]:
@@ -80,7 +80,7 @@ def unseal(data: bytes, key: bytes, place: bytes) -> bytes:
         SealBroken: the payload was changed or moved, or the key is another one.
     """
     try:
-        box = urlsafe_b64decode(data[data.index(b":", len(_MARK)) + 1 : -1])
+        box = a2b_base64(data[data.index(b":", len(_MARK)) + 1 : -1])
         return AESGCM(key).decrypt(box[:NONCE_BYTES], box[NONCE_BYTES:], place)
     except (InvalidTag, ValueError) as error:
         raise SealBroken("the payload was changed after it was sealed, or moved") from error
@@ -91,6 +91,8 @@ class SealRule:
 
     def __init__(self, pairs: frozenset[tuple[str, Kind]]) -> None:
         self._pairs = pairs
+        self._tenants = frozenset(tenant for tenant, _ in pairs)
+        self._has_every = _EVERY_TENANT in self._tenants
 
     def seals(self, channel: Channel) -> bool:
         """True if new events of the channel are sealed."""
@@ -98,7 +100,7 @@ class SealRule:
 
     def is_for(self, tenant: str) -> bool:
         """True if any kind of channel of the tenant is sealed."""
-        return any(named in {tenant, _EVERY_TENANT} for named, _ in self._pairs)
+        return self._has_every or tenant in self._tenants
 
 
 NOTHING_SEALED: Final = SealRule(frozenset())

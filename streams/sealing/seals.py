@@ -154,6 +154,10 @@ class Seals:
 
     # Into the log
 
+    def concerns(self, draft: Draft) -> bool:
+        """False for a draft that can pass as it is, as all of a tenant without sealed channels."""
+        return bool(self._waiting or draft.sealed_for) or self.rule.is_for(draft.channel.tenant)
+
     def submit(self, draft: Draft, done: Done, submit: Submit) -> None:
         """Pass a draft on to `submit`, sealed if it must be; later drafts of its channel wait until it has its key."""
         waiting = self._waiting.get(draft.channel)

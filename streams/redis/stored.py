@@ -199,7 +199,9 @@ class StoredLog:
         names = self.keys.of(channel)
         calls, limit = self.calls_in(names.partition), min(count, _PAGE_EVENTS)
         raw = await calls.call("XREVRANGE", names.stream, "+", "-", "COUNT", limit)
-        return await self._opened(names.path, _events([read_checked_entry(entry, names.path) for entry in reversed(raw)]))
+        return await self._opened(
+            names.path, _events([read_checked_entry(entry, names.path) for entry in reversed(raw)])
+        )
 
     async def memory_bytes(self, channel: Channel) -> int:
         """The memory of the channel's stream, estimated by Redis; 0 without one."""

@@ -33,7 +33,7 @@ Attributes = Mapping[str, str | int]
 _NONE: Final[Attributes] = {}
 _WRITE_AT: Final = 64
 """Maximum steps that wait to be written. Written together they cost a third of what they cost one by one."""
-_WRITE_AFTER_S: Final = 0.25
+_WRITE_AFTER_S: Final = 1.0
 
 
 def valid_traceparent(value: object) -> str | None:
@@ -150,7 +150,7 @@ class Tracing:
     def note(self, name: str, parent: str, attributes: Attributes, *, ago_s: float) -> bool:
         """Records a step of a node that is over and began `ago_s` seconds ago; False if it is not taken.
 
-        It is written with others within a quarter of a second.
+        It is written with others within a second.
         """
         if not self.takes(parent):
             return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import tomllib
 from pathlib import Path
@@ -137,6 +138,17 @@ def test_a_unit_names_settings_and_commands(unit: Path) -> None:
     assert command in known_commands()
     assert ("jwt_secret" in text) == (command == "serve")
     assert int(re.findall(r"^TimeoutStopSec=(\d+)", text, re.MULTILINE)[0]) >= 15
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd here")
+def test_systemd_understands_the_units(tmp_path: Path) -> None:
+    """With a program that exists in the place of the installed one."""
+    for unit in UNITS:
+        (tmp_path / unit.name).write_text(unit.read_text().replace("/opt/hub/bin/hub", "/bin/true"))
+    command = ["systemd-analyze", "verify", *tmp_path.iterdir()]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_the_locks_have_everything_that_is_required() -> None:

@@ -61,9 +61,9 @@ def test_every_answer_of_the_script_is_read() -> None:
     spaced = read_answer(b"G answer a b c", Durability.MEMORY)
     empty = read_answer(b"G state ", Durability.MEMORY)
 
-    assert appended == ("5-0", 7, False, Durability.FSYNC, (1, 2), False)
-    assert duplicate == ("5-0", 7, True, Durability.MEMORY, (), False)
-    assert read_answer(b"N 5-0 1 ", Durability.MEMORY) == ("5-0", 1, False, Durability.MEMORY, (), True)
+    assert appended == ("5-0", 7, False, Durability.FSYNC, (1, 2), False, "")
+    assert duplicate == ("5-0", 7, True, Durability.MEMORY, (), False, "")
+    assert read_answer(b"N 5-0 1 ", Durability.MEMORY) == ("5-0", 1, False, Durability.MEMORY, (), True, "")
     assert isinstance(read_answer(b"C", Durability.MEMORY), IdempotencyConflict)
     assert [(g.field, g.present) for g in (nothing, spaced, empty) if isinstance(g, GuardRefused)] == [
         ("state", None), ("answer", "a b c"), ("state", ""),

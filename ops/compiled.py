@@ -46,6 +46,7 @@ MODULES: Final[Mapping[str, str]] = MappingProxyType({
     "streams.redis.calls": "each question to Redis",
     "streams.redis.keys": "each event: the names of its keys",
     "streams.redis.log": "each event: its server",
+    "streams.redis.replay": "each event of a replay",
     "streams.redis.tail": "each event out of the log",
     "streams.redis.wire": "each read and write of Redis",
 })  # fmt: skip # a table

@@ -439,8 +439,9 @@ class Subscriptions:
                 await self._node.access.require(request.channel, connection.session.principal, "read")
             await self._replay(sub, request, prepared.opening, connection.session.principal)
         except BaseException:
-            if sub.phase is not Phase.LIVE:
-                self._leave(connection, request.channel)
+            if sub.phase is not Phase.LIVE and self._leave(connection, request.channel):
+                # The subscription that it replaces was present; who is still owed one may be back within the grace period.
+                self._presence.vanished(connection, request.channel)
             raise
         times = self._node.metrics.resumed if request.is_resume else self._node.metrics.subscribed
         times.observe(self._node.clock.monotonic() - prepared.began_s)

@@ -136,6 +136,37 @@ async def test_redis_away_during_a_replay_is_made_up_for(
     assert receipt["payload"] == {"from_seq": sent[-1] + 1, "to_seq": MANY, "count": MANY - sent[-1], "gap": None}
 
 
+@pytest.mark.slow
+async def test_presence_ends_with_a_subscription_that_could_not_be_replaced(
+    own_redis: RedisServer, tenant: str
+) -> None:
+    """The channel is subscribed, subscribed again, and Redis is lost during that replay; then the socket is closed.
+
+    Nothing of it is left in the node's presence, which would fail on it for ever.
+    """
+    room = parse_channel(tenant, ROOMS[0])
+    async with running_node(own_redis.url) as node:
+        for start in range(0, MANY, 50):
+            data = b'{"text":"%b"}' % BIG.encode()
+            drafts = [Draft(room, "chat.message", data, Actor("user", "b"), command=f"{start}.{n}") for n in range(50)]
+            await asyncio.gather(*map(node.hub.log.append, drafts))
+        async with client(node.ws_url, token("a", tenant)) as a:
+            await a.subscribe(ROOMS[0])
+            a.socket.transport.pause_reading()
+            await a.send("channel.subscribe", {"channels": [{"channel": ROOMS[0], "state": False, "after": "0"}]})
+            (connection,) = node.hub.connections
+            await until(lambda: not connection.is_writable)
+            with own_redis.killed():
+                await until(lambda: not node.hub.log.is_available)
+                a.socket.transport.resume_reading()
+                await a.expect("connection.error", channel=ROOMS[0])
+                await a.socket.close()
+                await until(lambda: not list(node.hub.connections))
+        here = dict(node.hub.presence._here)
+
+    assert here == {}
+
+
 async def test_a_partition_that_refuses_holds_up_no_other(
     own_redis: RedisServer, tenant: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -210,3 +210,24 @@ def pace_of(text: str) -> Pace:
     if text != "max" and (found is None or not float(found[1])):
         raise CommandFailed("--speed must be max, or a number followed by x, such as 1x or 10x", EXIT_USAGE)
     return Pace(float(found[1]) if found else 0.0)
+
+
+def operator_name(by: str) -> str:
+    """The name under which an operator's command is recorded: `by`, or the name of this account if that is empty.
+
+    Raises:
+        CommandFailed: the name has characters that names of users cannot have.
+    """
+    import getpass
+
+    from streams.channel import NAME_PATTERN
+
+    if by and not re.fullmatch(NAME_PATTERN, by):
+        raise CommandFailed("--by must be 1 to 128 of A-Z a-z 0-9 _ . @ | + ~ -", EXIT_USAGE)
+    if by:
+        return by
+    try:
+        account = getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        account = ""
+    return account if re.fullmatch(NAME_PATTERN, account) else "operator"

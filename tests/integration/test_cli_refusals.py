@@ -130,6 +130,7 @@ def test_partitions_of_another_log_are_a_wrong_setting(hub: Hub, redis_url: str)
 @pytest.mark.parametrize("arguments", [
     ("tail", "conversation:1", "--after", "yesterday"), ("upload", "conversation:1", __file__, "--strategy", "pigeon"),
     ("audit", "verify", "nonsense", "--tenant", "acme"),
+    ("delete", "conversation:1", "--tenant", "acme", "--by", "a name"), ("erase", "maria", "--tenant", "acme", "--by", '"'),
 ])  # fmt: skip # a row a command
 def test_wrong_input_is_told_before_anybody_is_asked(
     command_line: Callable[..., tuple[int, str, str]], arguments: tuple[str, ...]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ops.cli.failure import EXIT_USAGE, CommandFailed
-from ops.cli.options import DEFAULT_DATA, Data, Redis, Tenant, channel_of, new_app, run
+from ops.cli.options import DEFAULT_DATA, Data, Redis, Tenant, channel_of, new_app, operator_name, run
 
 if TYPE_CHECKING:
     from ops.cli.deleting import ChannelDeleter
@@ -49,6 +49,7 @@ def delete(
     """
     if is_all == bool(channel):
         raise CommandFailed("name a channel, or use --all", EXIT_USAGE)
+    who = operator_name(by)
     places = [channel_of(tenant, channel)] if channel else []
     if any(place.kind.value == "system" for place in places):
         raise CommandFailed("channels of the kind system are the hub's own records and stay", EXIT_USAGE)
@@ -60,7 +61,7 @@ def delete(
         return
     if not is_sure:
         _ask(len(found), tenant)
-    run(_delete(redis, data, [channel_of(tenant, str(one["channel"])) for one in found], by or _account(), how))
+    run(_delete(redis, data, [channel_of(tenant, str(one["channel"])) for one in found], who, how))
 
 
 def _ask(count: int, tenant: str) -> None:
@@ -69,19 +70,6 @@ def _ask(count: int, tenant: str) -> None:
     if not sys.stdin.isatty():
         raise CommandFailed("add --yes to delete without a question", EXIT_USAGE)
     typer.confirm(f"Delete {count} channels of tenant {tenant}?", abort=True, err=True)
-
-
-def _account() -> str:
-    import getpass
-    import re
-
-    from streams.channel import NAME_PATTERN
-
-    try:
-        name = getpass.getuser()
-    except (KeyError, OSError):
-        name = ""
-    return name if re.fullmatch(NAME_PATTERN, name) else "operator"
 
 
 async def _plan(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import getpass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from ops.cli.failure import EXIT_USAGE, CommandFailed
-from ops.cli.options import DEFAULT_DATA, Data, Redis, new_app, run
+from ops.cli.options import DEFAULT_DATA, Data, Redis, new_app, operator_name, run
 
 if TYPE_CHECKING:
     from ops.cli.erasure import Reach
@@ -43,10 +42,11 @@ def erase(
     """
     if recorded == bool(user):
         raise CommandFailed("name a user, or use --recorded", EXIT_USAGE)
+    who = operator_name(by)
     if recorded:
         run(_erase_recorded(tenant, redis, data))
         return
-    run(_erase(user, tenant, redis, data, by=by or getpass.getuser(), is_dry=dry_run, is_agreed=yes))
+    run(_erase(user, tenant, redis, data, by=who, is_dry=dry_run, is_agreed=yes))
 
 
 async def _erase(user: str, tenant: str, redis: str, data: Path, *, by: str, is_dry: bool, is_agreed: bool) -> None:

@@ -218,7 +218,7 @@ class Execution(Context):
             self._steers_taken += 1
             event_id = await self._parts.store.steer(self.run_log.channel, self.run_id, self._steers_taken)
             entry = await self._parts.log.entry(self.run_log.channel, event_id) if event_id else None
-            if entry is None:
+            if entry is None or entry.is_erased:
                 continue
             texts.append(str(recorded(entry).payload.get("text", "")))
             payload: JsonObject = {"message_id": event_id, "status": "applied", "run_id": self.run_id}

@@ -173,6 +173,8 @@ def _request(journal: Journal, payload: JsonObject) -> None:
 def _resolved(journal: Journal, payload: JsonObject) -> None:
     if (request := journal.requests.get(str(payload["request_id"]))) is not None:
         resolution: Resolution = payload["resolution"]  # type: ignore[assignment]  # our own event
+        if payload.get("edited") is True and "edited_args" not in (request.response or {}):
+            resolution = "denied"  # the answer was erased: a call must not run with arguments that nobody approved
         request.resolution, request.by = resolution, str(payload.get("by", ""))
 
 

@@ -24,6 +24,7 @@ from streams.archive.retention import parse_retention
 from streams.channel import parse_channel
 from streams.envelope import Actor, Appended, Draft
 from streams.errors import ConfigurationRefused, IdempotencyConflict, LogUnavailable
+from streams.events.custom import read_schemas
 from streams.redis.append import checksum
 from streams.redis.log import Log
 from streams.sealing.keys import KeyFolder
@@ -315,6 +316,24 @@ async def test_a_restored_backup_of_the_keys_is_erased_again(rig: Rig, keys: Pat
         assert log.seals is not None
         await log.seals.look()
         assert [entry.is_erased for entry in await log.page(place)] == [True, False]
+
+
+async def test_an_event_that_names_another_person_is_erased_with_either(rig: Rig, tmp_path: Path) -> None:
+    """`x-personal` in a schema of one's own: an order is about the customer and by the seller."""
+    schema = {"type": "object", "properties": {"customer": {"type": "string", "x-personal": True}}}
+    (tmp_path / "custom.order.v1.json").write_text(json.dumps(schema))
+    place, own_events = parse_channel(rig.tenant, PLACE), read_schemas(tmp_path)
+    log = await Log.open(rig.redis_url, seals=open_seals(rig.own, own_events))
+    for seller, customer in (("sam", "maria"), ("maria", "bob"), ("sam", "bob")):
+        data = json.dumps({"customer": customer}).encode()
+        await log.append(Draft(place, "custom.order", data, Actor("user", seller)))
+    assert [entry.payload["customer"] for entry in await log.page(place)] == ["maria", "bob", "bob"]
+    code, out, err = await rig.hub("erase", "maria", "--yes")
+    assert (code, "2 events in 1 channels" in out) == (0, True), out + err
+    assert log.seals is not None
+    await log.seals.look()
+    assert [entry.is_erased for entry in await log.page(place)] == [True, True, False]
+    await log.close()
 
 
 @contextmanager

@@ -93,3 +93,18 @@ def test_a_question_is_open_until_it_is_resolved_and_only_then_has_an_answer() -
     assert answer is not None
     assert (answer.resolution, answer.by, answer.value, answer.reason) == ("answered", "bob", "yes", "why")
     assert not answer.is_approved
+
+
+def test_an_approval_whose_edited_arguments_were_erased_is_a_denial() -> None:
+    """The call must not run with the original ones."""
+    asked = ("tool.call.request", {"request_id": "q", "kind": "approval", "tool_call_id": "c"})
+    answered = ("tool.call.response", {"request_id": "q", "decision": "approve", "edited_args": {"amount": 1}})
+    resolved = ("tool.call.resolved", {"request_id": "q", "resolution": "approved", "by": "al", "edited": True})
+
+    whole, erased = journal(asked, answered, resolved), journal(asked, ("tool.call.response", {}), resolved)
+
+    answers = [made.requests["q"].answer() for made in (whole, erased)]
+    assert [answer and (answer.is_approved, answer.edited_args) for answer in answers] == [
+        (True, {"amount": 1}),
+        (False, None),
+    ]

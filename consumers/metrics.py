@@ -103,5 +103,7 @@ def _archive(keeper: Keeper) -> Iterator[Metric]:
     done = Counter(recorded=keeper.covered_count, archived=keeper.archived_count, trimmed=keeper.trimmed_count)
     yield counters("hub_archive_events", "Events by what the keeper of the archive did with them.", "did", done)
     yield CounterMetricFamily("hub_archive_segments", "Segments stored.", keeper.segment_count)
+    text = "1 while Redis is nearly full, so that the keeper works without pauses."
+    yield GaugeMetricFamily("hub_archive_hurried", text, int(keeper.is_tight))
     text = "Channels whose archive does not go on; the log has the reasons."
     yield GaugeMetricFamily("hub_archive_stopped_channels", text, len(keeper.stopped))

@@ -15,6 +15,7 @@ from hub.auth.origins import LOOPBACK, Network
 from hub.limits.quotas import Quota
 from hub.limits.rates import RateClass, over_defaults
 from hub.readers import (
+    ARCHIVE_LOCK,
     DURABILITIES,
     HOSTS,
     METADATA_KEY,
@@ -42,7 +43,7 @@ from hub.readers import (
     whole,
     words,
 )
-from streams.archive.retention import RetentionPolicy
+from streams.archive.retention import ObjectLock, RetentionPolicy
 from streams.channel import Kind
 from streams.envelope import Durability
 from streams.sealing.sealed import SealRule
@@ -443,6 +444,14 @@ class Settings:
         "seconds between two checkpoints of the archive: the window in which a forged event would not show",
         default=60.0,
         shown="60",
+    )
+    archive_lock: ObjectLock | None = setting(  # noqa: RUF009 - a named tuple is frozen
+        "HUB_ARCHIVE_LOCK",
+        ARCHIVE_LOCK,
+        "S3 Object Lock of the archive's segments, manifests and checkpoints, as `governance:365d` or `compliance:365d`; "
+        "the bucket must have it enabled",
+        default=None,
+        shown="no lock",
     )
     audit_key: str | None = setting(
         "HUB_AUDIT_KEY",

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from hub.auth.origins import ANY_ORIGIN, Network, parse_origins
 from hub.limits.rates import DEFAULT_RATES, UNMETERED
-from streams.archive.retention import RetentionPolicy, parse_retention
+from streams.archive.retention import ObjectLock, RetentionPolicy, parse_retention
 from streams.channel import NAME_PATTERN, Kind
 from streams.envelope import Durability
 from streams.redis.places import Form, parse_place
@@ -273,6 +273,18 @@ RATES: Final = Reader(
 DURABILITIES: Final = Reader(
     _read_durability,
     f"one of {' '.join(Durability)}, or kind=level, several separated by commas; kinds are {' '.join(Kind)}",
+)
+
+
+def _read_lock(text: str) -> ObjectLock:
+    mode, _, days = text.partition(":")
+    if mode not in {"governance", "compliance"} or re.fullmatch(r"[1-9]\d{0,4}d", days) is None:
+        raise ValueError(text)
+    return ObjectLock(mode.upper(), int(days[:-1]))
+
+
+ARCHIVE_LOCK: Final[Reader[ObjectLock | None]] = Reader(
+    _read_lock, "governance or compliance, and a number of days, such as governance:365d"
 )
 RETENTION: Final[Reader[RetentionPolicy | None]] = Reader(
     parse_retention,

@@ -77,6 +77,8 @@ async def readyz(request: Request) -> Response:
     body: dict[str, object] = {"status": "ready"} if not missing else {"status": "unready", "missing": missing}
     if away:  # servers of a Cluster, and the loops that need them: the channels on the others are served
         body["away"] = away
+    if request.app.state.hub is not None and (full := request.app.state.hub.log.memory_trouble) is not None:
+        body["memory"] = full
     if request.app.state.hub is not None and (changed := request.app.state.hub.log.changed_durability):
         body["durability"] = changed
     return Response(json.dumps(body), 503 if missing else 200, media_type="application/json")

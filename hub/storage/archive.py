@@ -10,11 +10,13 @@ from hashlib import sha256
 from typing import Final
 
 from hub.storage.store import AlreadyStored, NewObject, ObjectStore, StoreError, encode_digest
+from streams.archive.retention import ObjectLock
 from streams.errors import ArchiveUnavailable
 
 CALL_TIMEOUT_S: Final = 60.0
 """Seconds after which a call counts as failed, whatever the store's own limits."""
 _MIME: Final = "application/octet-stream"
+_LOCKED: Final = ("/segment/", "/manifest/", "/checkpoint/")
 
 
 class StoreArchive:
@@ -22,16 +24,19 @@ class StoreArchive:
 
     Args:
         prefix: the beginning of all keys, which nothing else in the store has.
+        lock: keeps segments, manifests and checkpoints from being removed; other objects give way to later ones.
     """
 
-    def __init__(self, store: ObjectStore, prefix: str = "") -> None:
+    def __init__(self, store: ObjectStore, prefix: str = "", lock: ObjectLock | None = None) -> None:
         self._store = store
         self._prefix = prefix
+        self._lock = lock
 
     async def put(self, key: str, data: bytes) -> bool:
         """See ArchiveObjects. The store verifies the digest while receiving."""
         source = self._store.spool / f"{secrets.token_hex(16)}.archive"
-        new = NewObject(self._prefix + key, len(data), _MIME, encode_digest(sha256(data).digest()))
+        lock = self._lock if any(part in key for part in _LOCKED) else None
+        new = NewObject(self._prefix + key, len(data), _MIME, encode_digest(sha256(data).digest()), lock)
         async with _told(f"store {key}"):
             try:
                 await asyncio.to_thread(source.write_bytes, data)

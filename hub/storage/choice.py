@@ -47,7 +47,7 @@ def open_archive(settings: Settings) -> StoreArchive | None:
     Returns None if there is none: it is begun with HUB_RETENTION, and is read for ever.
     """
     if settings.s3_bucket is not None:
-        return StoreArchive(open_store(settings), ARCHIVE_PREFIX)
+        return StoreArchive(open_store(settings), ARCHIVE_PREFIX, settings.archive_lock)
     folder = Path(settings.data_dir) / "archive"
     if settings.retention is None and not folder.is_dir():
         return None

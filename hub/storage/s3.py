@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, ParamSpec, TypeVar
 
@@ -32,6 +33,7 @@ from hub.storage.store import (
     UploadGone,
 )
 from hub.storage.threads import Threads
+from streams.archive.retention import ObjectLock
 
 _GONE: Final = frozenset({"NoSuchUpload"})
 _MISSING: Final = frozenset({"NoSuchKey", "404", "NotFound", "InvalidRange", "416"})
@@ -283,6 +285,7 @@ class S3Store:
                 ContentType=new.mime,
                 IfNoneMatch="*",
                 **_checksum(new.sha256),
+                **_locked(new.lock),
             )
 
     async def look(self, key: str) -> StoredObject | None:
@@ -343,3 +346,10 @@ def _checksum(sha256: str | None) -> dict[str, str]:
 
 def _checksum_header(sha256: str | None) -> dict[str, str]:
     return {"x-amz-checksum-sha256": sha256} if sha256 else {}
+
+
+def _locked(lock: ObjectLock | None) -> dict[str, Any]:
+    if lock is None:
+        return {}
+    until = datetime.now(UTC) + timedelta(days=lock.days)
+    return {"ObjectLockMode": lock.mode, "ObjectLockRetainUntilDate": until}

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from hub.storage.spool_budget import SpoolBudget
+from streams.archive.retention import ObjectLock
 
 DIGEST_BYTES: Final = 32
 
@@ -80,12 +81,14 @@ class NewObject:
     Attributes:
         size: in bytes; a signed PUT accepts exactly this many.
         sha256: the digest in base64, which the store verifies while receiving; None leaves it unverified.
+        lock: keeps the store from removing it, where the store can.
     """
 
     key: str
     size: int
     mime: str
     sha256: str | None = None
+    lock: ObjectLock | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from streams.redis.calls import Calls
 from streams.redis.durability import DurabilityPolicy, ServerFacts
 from streams.redis.keys import CONFIG, Keys, key_between
 from streams.redis.locate import Locator, SlotMap
+from streams.redis.log import memory_trouble
 from streams.redis.server import without_password
 from streams.redis.server_check import (
     OF_WORKERS,
@@ -26,10 +27,12 @@ from streams.redis.server_check import (
     missing_rights,
     read_clock,
     read_facts,
+    read_memory,
 )
 
 OF_SETTINGS: Final = frozenset({"settings", "partitions", "durability", "jobs"})
 """Findings that changing a setting would fix; the others concern the server."""
+_MIB: Final = 1_048_576
 AWAY: Final = "redis away"
 """The finding that Redis is unreachable, or cannot serve yet, which may pass."""
 SKEW_MAX_MS: Final = 2_000
@@ -64,6 +67,7 @@ async def check_redis_fully(url: str, settings: Settings | None) -> list[Finding
                 if not facts.is_append_only:
                     text = f"{where}no append-only file, so a restart loses events: set `appendonly yes`"
                     found.append(Finding(Level.FAIL, "aof", text))
+                found.append(_of_memory(*await read_memory(calls), where))
                 found += await _check_rights(calls, where, key)
         found += await _check_jobs(url, settings)
     return found
@@ -156,6 +160,13 @@ def _of_durability(facts: ServerFacts, where: str, settings: Settings | None) ->
     else:
         levels = {kind: policy.level_of(kind) for kind in settings.durability}
         yield Finding(Level.OK, "durability", where + ", ".join(f"{kind}={level}" for kind, level in levels.items()))
+
+
+def _of_memory(used_bytes: int, max_bytes: int, where: str) -> Finding:
+    if (told := memory_trouble(used_bytes, max_bytes)) is not None:
+        return Finding(Level.WARN, "memory", where + told)
+    limit = f"of {max_bytes / _MIB:.0f} MB" if max_bytes else "without a limit (maxmemory)"
+    return Finding(Level.OK, "memory", f"{where}{used_bytes / _MIB:.0f} MB {limit}")
 
 
 async def _check_rights(calls: Calls, where: str, key: str) -> Iterable[Finding]:

@@ -237,7 +237,9 @@ def _pages(status: WorkerStatus, token: str | None) -> Application:
         path = request.get("PATH_INFO", "")
         if path in {"/healthz", "/readyz"}:
             missing = status.missing() if path == "/readyz" else []
-            ready = {"status": "unready", "missing": missing} if missing else {"status": "ready"}
+            ready: dict[str, Any] = {"status": "unready", "missing": missing} if missing else {"status": "ready"}
+            if status.worker is not None and (full := status.worker.log.memory_trouble) is not None:
+                ready["memory"] = full
             body = ready if path == "/readyz" else {"status": "ok"}
             start_response("503 Service Unavailable" if missing else "200 OK", [("Content-Type", "application/json")])
             return [json.dumps(body).encode()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from streams.channel import NAME_PATTERN, TENANT_PATTERN, Channel, Kind
 
@@ -109,6 +109,13 @@ def _read_unit(pattern: re.Pattern[str], units: Mapping[str, int], value: str) -
     if found is None or not int(found[1]):
         raise ValueError(value)
     return int(found[1]) * units[found[2]]
+
+
+class ObjectLock(NamedTuple):
+    """A retention by S3 Object Lock: its mode, `GOVERNANCE` or `COMPLIANCE`, and its length in days from the upload."""
+
+    mode: str
+    days: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,15 @@ from streams.tracing import traceparent_of
 
 PARTITIONS: Final = 8
 """Default number of partitions of a new log."""
+NEARLY_FULL: Final = 0.8
+"""Part of Redis's memory limit above which tenants are held to a small share each, and readiness and `hub doctor` tell of it."""
+
+
+def memory_trouble(used_bytes: int, max_bytes: int) -> str | None:
+    """A sentence if so much of this limit is near it; None if it is not, or there is none (0)."""
+    if not max_bytes or used_bytes <= max_bytes * NEARLY_FULL:
+        return None
+    return f"Redis uses {used_bytes / max_bytes:.0%} of its maxmemory: docs/operating/runbooks/redis-memory.md"
 
 
 class Log:
@@ -200,6 +209,12 @@ class Log:
     def memory(self) -> tuple[int, int]:
         """Bytes in use on the fullest server, and its limit (0: none); at most a second old."""
         return max((server.memory for server in self.servers), key=lambda used: used[0] / (used[1] or float("inf")))
+
+    @property
+    def memory_trouble(self) -> str | None:
+        """A sentence if Redis is near its limit; None if it is not, or has none."""
+        used_bytes, max_bytes = self.memory
+        return memory_trouble(used_bytes, max_bytes)
 
     async def read_memory(self) -> None:
         """Read the memory in use now, for `memory`.

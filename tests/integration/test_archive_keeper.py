@@ -17,6 +17,7 @@ from hub.storage.local import LocalStore
 from ops.cli.worker_process import running_worker, worker_options
 from streams.archive.cold import ColdReader
 from streams.archive.heads import Head, HeadLog
+from streams.archive.manifest import ArchiveSegment
 from streams.archive.merkle import leaf_hash, root_of, tile_path
 from streams.archive.notes import open_checkpoint
 from streams.archive.objects import ChannelFolder, TreeFolder, channel_folder
@@ -28,7 +29,7 @@ from streams.envelope import Entry
 from streams.errors import ArchiveDiffers, ArchiveUnavailable
 from streams.records.archive import ArchiveRecords, ChannelFacts
 from streams.redis.log import Log
-from support.archive_rig import SIGNER, KilledAt, archive_in, keeper, write
+from support.archive_rig import SIGNER, KilledAt, archive_in, hot_ids, keeper, write, write_until_refused
 from support.nodes import settings
 
 
@@ -248,6 +249,41 @@ async def test_a_store_that_is_full_or_gone_loses_nothing(log: Log, channel: Cha
     assert await archived(log, tmp_path, channel) + await hot(log, channel) == before
 
 
+@pytest.mark.parametrize("fault", ["gone", "other bytes"])
+async def test_a_full_redis_trims_nothing_that_the_store_does_not_have(
+    log: Log, channel: Channel, tmp_path: Path, fault: str
+) -> None:
+    """With a store that fails, or gives back what it had before, each acknowledged event stays in Redis; then all of it moves."""
+    await write(log, channel, 40)
+    at_work = keeper(log, tmp_path)
+    epoch = (await log.look(channel)).epoch
+    ids = await write_until_refused(log, channel)
+    await log.read_memory()
+    assert at_work.is_tight
+    spool, kept = tmp_path / "spool", tmp_path / "kept"
+    segment = ArchiveSegment(1, "", 40 + len(ids) - 10, "", 0, 0, 0, 0, "").name
+    if fault == "gone":
+        spool.rename(kept)
+        spool.write_bytes(b"in the way")
+    else:
+        await archive_in(tmp_path).put(f"{channel_folder(channel, epoch)}/{segment}", b"of an older time")
+
+    with pytest.raises((ArchiveUnavailable, ArchiveDiffers)):
+        await at_work.turn()
+
+    assert await hot_ids(log, channel) >= set(ids)
+    if fault == "gone":
+        spool.unlink()
+        kept.rename(spool)
+    else:
+        await archive_in(tmp_path).delete(f"{channel_folder(channel, epoch)}/{segment}")
+    await at_work.look()
+    cold = {entry.id.decode() for entry in await archived(log, tmp_path, channel)}
+    assert cold | await hot_ids(log, channel) >= set(ids)
+    assert len(await hot_ids(log, channel)) == 10
+    assert await write(log, channel, 1)
+
+
 async def test_a_rolled_back_archive_stops_the_keeper(log: Log, channel: Channel, tmp_path: Path) -> None:
     """The mark in Redis names a manifest that is not there."""
     await write(log, channel, 30)
@@ -405,6 +441,24 @@ async def test_a_worker_with_retention_keeps_the_archive(log: Log, channel: Chan
         async with asyncio.timeout(30):
             while not any("archive fails" in trouble for trouble in worker.troubles()):
                 await log.ping()
+
+
+async def test_a_worker_keeps_its_leases_in_a_full_redis_and_makes_room(
+    log: Log, channel: Channel, tmp_path: Path
+) -> None:
+    """Redis refuses every write that takes memory, for longer than a lease lasts; the keeper trims nevertheless."""
+    own = settings(log.url, data_dir=str(tmp_path), retention=parse_retention("*=hot_count:10"), run_lease_s=3.0)
+    async with running_worker(own, worker_options(own)) as worker:
+        await log.redis.config_set("maxmemory", 0)
+        await write(log, channel, 400)
+        await log.redis.config_set("maxmemory", 1)
+        until_ms = log.now_ms() + 3 * worker_options(own).partition_life_ms
+        async with asyncio.timeout(30):
+            while log.now_ms() < until_ms or len(await hot_ids(log, channel)) > 10:
+                await log.ping()
+        assert 0 in worker.partitions.held
+        await log.redis.config_set("maxmemory", 0)
+    assert len(await archived(log, tmp_path / "archive", channel)) == 390
 
 
 async def test_a_worker_that_stops_ends_the_keeper_before_it_gives_the_archive_away(log: Log, tmp_path: Path) -> None:

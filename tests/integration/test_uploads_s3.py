@@ -1,4 +1,4 @@
-"""Files through a real S3 endpoint over HTTP, each way; and the endpoint hanging, or answering 503.
+"""Files through a real S3 endpoint over HTTP, each way; the endpoint hanging, or answering 503; the archive there, locked.
 
 The endpoint is localstack-core: it enforces signatures, expiry and checksums, but has no latency, throttling or regions.
 """
@@ -7,13 +7,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Self
 
+import boto3
 import pytest
+from botocore.exceptions import ClientError
 
 from hub.client import HubClient
+from hub.storage.archive import StoreArchive
+from hub.storage.choice import ARCHIVE_PREFIX
+from hub.storage.s3 import S3Settings, S3Store
 from hub.storage.store import composite, sha256_of
+from streams.archive.keeper import Keeper
+from streams.archive.retention import ObjectLock, parse_retention
+from streams.channel import parse_channel
+from streams.errors import ArchiveUnavailable
+from streams.redis.log import Log
+from support.archive_rig import SIGNER, hot_ids, write, write_until_refused
+from support.redis_server import RedisServer
 from support.s3_server import CREDENTIALS, S3Server, why_missing
 from support.uploads import (
     CHANNEL,
@@ -230,3 +243,66 @@ async def test_store_hangs_and_comes_back(hub: FileHub, s3: S3Server) -> None:
         end = await complete(socket, authorized, data)
 
         assert end["type"] == "file.ready"
+
+
+def _archive_on(s3: S3Server, monkeypatch: pytest.MonkeyPatch, lock: ObjectLock | None) -> tuple[StoreArchive, str]:
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    bucket = s3.bucket(is_lockable=lock is not None)
+    store = S3Store(S3Settings(bucket, endpoint_url=s3.url, timeout_s=0.3, attempts=1))
+    return StoreArchive(store, ARCHIVE_PREFIX, lock), bucket
+
+
+async def test_the_archive_is_locked(
+    s3: S3Server, tenant: str, monkeypatch: pytest.MonkeyPatch, lone_redis: RedisServer
+) -> None:
+    """Segments, manifests and checkpoints cannot be removed by who has the keys of the bucket; the keeper goes on."""
+    archive, bucket = _archive_on(s3, monkeypatch, ObjectLock("COMPLIANCE", 30))
+    place = parse_channel(tenant, "conversation:a")
+    own = await Log.open(lone_redis.url)
+    at_work = Keeper(own, archive, parse_retention("*=hot_count:10"), SIGNER, 60.0)
+    for _ in range(2):
+        await write(own, place, 40)
+        await at_work.turn()
+    await own.close()
+
+    client = boto3.session.Session(*CREDENTIALS.values()).client("s3", endpoint_url=s3.url, region_name="us-east-1")
+    kinds = set()
+    for version in client.list_object_versions(Bucket=bucket)["Versions"]:
+        key = version["Key"]
+        kind = next((one for one in ("segment", "manifest", "checkpoint") if f"/{one}/" in key), None)
+        kinds.add(kind)
+        if kind is None:
+            continue
+        retention = client.get_object_retention(Bucket=bucket, Key=key)["Retention"]
+        assert retention["Mode"] == "COMPLIANCE"
+        assert retention["RetainUntilDate"] > datetime.now(UTC) + timedelta(days=29)
+        with pytest.raises(ClientError, match="AccessDenied"):
+            client.delete_object(Bucket=bucket, Key=key, VersionId=version["VersionId"])
+    assert {"segment", "manifest", "checkpoint"} < kinds
+    client.close()
+    await archive.close()
+
+
+async def test_the_archive_hangs_while_redis_fills(
+    s3: S3Server, tenant: str, monkeypatch: pytest.MonkeyPatch, lone_redis: RedisServer
+) -> None:
+    """What was acknowledged stays, whatever Redis refuses; the next turn archives it."""
+    archive, _ = _archive_on(s3, monkeypatch, None)
+    own = await Log.open(lone_redis.url)
+    place, at_work = (
+        parse_channel(tenant, "conversation:a"),
+        Keeper(own, archive, parse_retention("*=hot_count:10"), SIGNER, 60),
+    )
+    await write(own, place, 40)
+    s3.stop()
+    ids = await write_until_refused(own, place)
+    with pytest.raises(ArchiveUnavailable):
+        await at_work.turn()
+    assert await hot_ids(own, place) >= set(ids)
+    s3.resume()
+    await at_work.turn()
+    assert (at_work.archived_count, len(await hot_ids(own, place))) == (40 + len(ids) - 10, 10)
+    assert await write(own, place, 1)
+    await own.close()
+    await archive.close()

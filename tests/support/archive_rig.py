@@ -17,6 +17,7 @@ from streams.archive.notes import Signer
 from streams.archive.retention import parse_retention
 from streams.channel import Channel
 from streams.envelope import Actor, Draft
+from streams.errors import StreamsError
 from streams.redis.log import Log
 
 SIGNER = Signer("hub.test", bytes(range(32)))
@@ -39,6 +40,24 @@ async def write(log: Log, channel: Channel, count: int, text: str = "hello") -> 
         for number in range(count)
     )
     return [appended.id for appended in await asyncio.gather(*map(log.append, drafts))]
+
+
+async def write_until_refused(log: Log, channel: Channel) -> list[str]:
+    """Fill a Redis that gets a limit of 2 MB more than it uses; the IDs of what was acknowledged."""
+    await log.read_memory()
+    await log.redis.config_set("maxmemory", log.memory[0] + 2_097_152)
+    found: list[str] = []
+    try:
+        while True:
+            found += await write(log, channel, 1, "x" * 4_000)
+    except StreamsError:
+        return found
+
+
+async def hot_ids(log: Log, channel: Channel) -> set[str]:
+    """The IDs of all events in Redis."""
+    raw = await log.calls_of(channel).call("XRANGE", log.keys.of(channel).stream, "-", "+")
+    return {entry[0].decode() for entry in raw}
 
 
 class KilledAt:

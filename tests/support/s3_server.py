@@ -90,13 +90,13 @@ class S3Server:
             time.sleep(0.1)
         raise RuntimeError("the S3 server did not answer: " + (self.folder / "log").read_text()[-2000:])
 
-    def bucket(self) -> str:
-        """Create a new, empty bucket; returns its name."""
+    def bucket(self, *, is_lockable: bool = False) -> str:
+        """Create a new, empty bucket, with Object Lock if it `is_lockable`; returns its name."""
         name = f"hub-{uuid.uuid4().hex[:12]}"
         client = boto3.session.Session(*CREDENTIALS.values()).client(
             "s3", endpoint_url=self.url, region_name="us-east-1"
         )
-        client.create_bucket(Bucket=name)
+        client.create_bucket(Bucket=name, ObjectLockEnabledForBucket=is_lockable)
         client.close()
         return name
 

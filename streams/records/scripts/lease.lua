@@ -6,6 +6,8 @@
 -- ARGV[5]  of a release: the reason, kept for ten minutes, or until somebody takes the lease; "" when there is none
 --
 -- Reply: the token, 1 or more, if the holder has the lease now; 0 if not. After a release: 0. A look: 1 if somebody has it.
+-- Out of memory, Redis refuses HSET, but no more once a script has written: an HDEL of nothing counts. A full Redis keeps its
+-- leases, since the keeper that makes room works under one.
 -- The token rises with each new holder: whoever passes an older one has been overtaken.
 -- A lease that would last longer than its life, because the clock was set back, is cut to its life by whoever comes next: a
 -- holder that lives renews it by then.
@@ -15,6 +17,7 @@ local known = redis.call('HMGET', KEYS[1], 'holder', 'until', 'token', 'life')
 local holder, ends, token = known[1] or '', tonumber(known[2] or '0'), tonumber(known[3] or '0')
 local life = tonumber(known[4] or '0')
 local is_mine = holder == ARGV[2]
+redis.call('HDEL', KEYS[1], '')
 
 if ARGV[1] == 'release' then
   if is_mine then

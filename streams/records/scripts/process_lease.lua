@@ -10,6 +10,7 @@ local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 local ends_ms = string.format('%.0f', now_ms + ARGV[2])
 local lease = redis.call('ZSCORE', KEYS[1], ARGV[1])
+redis.call('ZREM', KEYS[1], '') -- out of memory, Redis refuses ZADD, but no more once a script has written
 redis.call('ZADD', KEYS[1], ends_ms, ARGV[1])
 for _, process in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. ends_ms, '+inf')) do
   redis.call('ZADD', KEYS[1], ends_ms, process)

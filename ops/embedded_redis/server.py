@@ -62,6 +62,7 @@ class EmbeddedRedis:
         fsync: Redis's appendfsync; durability `fsync` needs `always` on servers without WAITAOF.
         is_persistent: write an append-only file.
         is_guarded: False for a server that tests reconfigure: every command is allowed, and a port needs no password.
+        max_bytes: Redis's memory limit; 0 for none.
     """
 
     def __init__(
@@ -74,11 +75,13 @@ class EmbeddedRedis:
         is_persistent: bool = True,
         is_guarded: bool = True,
         binary: Path | None = None,
+        max_bytes: int = 0,
     ) -> None:
         self.data_dir = Path(data_dir).absolute()
         self.fsync = fsync
         self.is_persistent = is_persistent
         self.is_guarded = is_guarded
+        self._max_bytes = max_bytes
         self._address = Address(port, unix_socket)
         self._binary = binary
         self._child: subprocess.Popen[bytes] | None = None
@@ -298,6 +301,7 @@ class EmbeddedRedis:
                 f"appendonly {'yes' if self.is_persistent else 'no'}",
                 f"appendfsync {self.fsync}",
                 'save ""',  # the append-only file holds the data; snapshots would only slow the disk down
+                f"maxmemory {self._max_bytes}",
                 "maxmemory-policy noeviction",  # an evicted stream is lost history
                 "stop-writes-on-bgsave-error no",
                 "",

@@ -36,6 +36,7 @@ from ops.importing.irc import drafts, parse
 from streams.channel import Channel, parse_channel
 from streams.cursor import START
 from streams.envelope import Draft, Entry
+from streams.records.archive import ArchiveRecords, ChannelFacts
 from streams.redis.log import Log
 
 TENANT: Final = "year"
@@ -74,7 +75,6 @@ class YearFigures:
 
     Attributes:
         waited_s: seconds in which the import stood still because Redis was nearly full, over all channels.
-        refused: writes that Redis refused for lack of memory.
         faults: what is not as it should be; empty if all is well.
     """
 
@@ -85,7 +85,6 @@ class YearFigures:
     import_s: float = 0.0
     events_per_s: int = 0
     waited_s: float = 0.0
-    refused: int = 0
     hot_events: int = 0
     archive_bytes: int = 0
     archive_objects: int = 0
@@ -98,8 +97,8 @@ class YearFigures:
     faults: list[str] | None = None
 
 
-class Told:
-    """What was sent to a channel, or read from it: number, and a digest over types, people and payloads in order."""
+class ImportedEvents:
+    """The events sent to a channel, or read from it: their number, and a digest over types, people and payloads in order."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -124,7 +123,7 @@ class Year:
         self.channels = [parse_channel(TENANT, f"conversation:{number}") for number in range(options.channels)]
         self._log, self._options = log, options
         self._logs = [path.read_text("utf-8", "replace").splitlines() for path in sorted(options.logs.iterdir())]
-        self._sent = {channel: Told() for channel in self.channels}
+        self._sent = {channel: ImportedEvents() for channel in self.channels}
         self.first_day: dict[Channel, str] = {}
 
     async def fill(self) -> None:
@@ -139,8 +138,6 @@ class Year:
         figures.import_s = round(time.monotonic() - began_s, 1)
         figures.events = sum(told.count for told in self._sent.values())
         figures.events_per_s = round(figures.events / figures.import_s)
-        errors = await self._log.redis.info("errorstats")
-        figures.refused = int(errors.get("errorstat_OOM", {}).get("count", 0))
         figures.waited_s = round(figures.waited_s, 1)
 
     async def _fill(self, channel: Channel, began_s: float) -> None:
@@ -179,7 +176,7 @@ class Year:
         """Read every channel from its beginning, across the archive, and compare it with what was sent."""
         began_s, faults = time.monotonic(), self._faults
         for channel in self.channels:
-            found, seq = Told(), 0
+            found, seq = ImportedEvents(), 0
             async for entry in self._events(channel):
                 seq += 1
                 if entry.seq != seq or entry.is_damaged:
@@ -233,8 +230,8 @@ class Year:
 
     async def count_hot(self) -> None:
         """Add the number of events in Redis, and compare its peak with its limit."""
-        streams = [self._log.keys.of(channel).stream for channel in self.channels]
-        self.figures.hot_events = sum([await self._log.redis.xlen(stream) for stream in streams])
+        found = [await ArchiveRecords(self._log).facts(channel) for channel in self.channels]
+        self.figures.hot_events = sum(one.seq - one.floor.seq for one in found if isinstance(one, ChannelFacts))
         if self.figures.peak_bytes > self.figures.limit_bytes:
             self._faults.append("Redis exceeded its limit")
 
@@ -242,13 +239,12 @@ class Year:
 @asynccontextmanager
 async def _surroundings(options: YearOptions, folder: Path) -> AsyncIterator[tuple[Log, dict[str, str]]]:
     """A Redis with the limit, a worker that archives, and a log that reads the archive; with the environment of processes."""
-    with EmbeddedRedis(folder, is_persistent=False, is_guarded=False) as redis:
+    with EmbeddedRedis(folder, is_persistent=False, max_bytes=options.limit_mb * _MB) as redis:
         env = os.environ | {"REDIS_URL": redis.url, "HUB_DATA": str(folder), "HUB_JWT_SECRET": _SECRET}
         env |= {"HUB_RETENTION": f"*=hot_count:{options.hot_count}", "PYTHONPATH": str(Path(__file__).parents[2])}
         settings = replace(Settings.from_env(env), data_dir=str(folder))
         async with reading_archive(settings) as (_, cold):
             log = await Log.open(redis.url, cold=cold)
-            await log.redis.config_set("maxmemory", options.limit_mb * _MB)
             worker = Child("the worker", hub("worker"), env)
             try:
                 yield log, env

@@ -287,7 +287,7 @@ async def test_the_archive_is_locked(
 async def test_the_archive_hangs_while_redis_fills(
     s3: S3Server, tenant: str, monkeypatch: pytest.MonkeyPatch, lone_redis: RedisServer
 ) -> None:
-    """What was acknowledged stays, whatever Redis refuses; the next turn archives it."""
+    """All that was acknowledged stays, whatever Redis refuses; the next turn archives it."""
     archive, _ = _archive_on(s3, monkeypatch, None)
     own = await Log.open(lone_redis.url)
     place, at_work = (

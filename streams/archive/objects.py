@@ -150,6 +150,7 @@ def log_folder(tenant: str) -> str:
 
 
 _BEGIN: Final = "begin.json"
+_NOTE: Final = "begun-anew"
 
 
 class ChannelFolder:
@@ -179,6 +180,14 @@ class ChannelFolder:
     async def write_begin(self, position: Position) -> None:
         """Record the position before the first event."""
         await keep(self._objects, f"{self.path}/{_BEGIN}", json.dumps(position._asdict()).encode())
+
+    async def note(self) -> bytes | None:
+        """The signed record of the reason why this epoch was begun; None for most."""
+        return await self._objects.read(f"{self.path}/{_NOTE}")
+
+    async def write_note(self, note: bytes) -> None:
+        """Record the reason why this epoch is begun."""
+        await keep(self._objects, f"{self.path}/{_NOTE}", note)
 
     async def manifest(self, number: int) -> Manifest | None:
         """The manifest with this number; None if there is none.

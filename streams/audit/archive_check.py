@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any
+from typing import Any, Final
 
 from streams.archive.heads import Head, HeadLog
 from streams.archive.manifest import ArchiveSegment, Manifest
@@ -21,6 +21,7 @@ from streams.channel import Channel
 from streams.envelope import Entry
 from streams.errors import ArchiveDiffers
 
+_NOTE_LINES: Final = 8
 AddFault = Callable[[int, str], None]
 
 
@@ -240,6 +241,15 @@ class ArchiveCheck:
             self.report.segments += 1
             self.report.bytes += segment.bytes
             await self._segment(segment, add_fault)
+
+    async def begun_anew(self) -> str | None:
+        """The words about a signed record that this epoch was begun because archiving had stopped; None without one."""
+        note = await self._folder.note()
+        lines = note.decode(errors="replace").split("\n")[:8] if note else []
+        if len(lines) < _NOTE_LINES:
+            return None
+        _, _, former, _, _, by, reason, fault = lines
+        return f"archiving was begun anew by {by} after epoch {former} ({reason}), because: {fault}"
 
     async def _manifest(self, at_least: int, add_fault: AddFault) -> Manifest | None:
         head = self._heads[-1] if self._heads else None

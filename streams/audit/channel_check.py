@@ -166,6 +166,8 @@ class Audit:
             return
         self._evidence = evidence
         self._archive = check = ArchiveCheck(evidence.objects, self._channel, epoch, heads)
+        if (anew := await check.begun_anew()) is not None:
+            self._add_fault(check.begin + 1, anew)
         await check.run(record.mark.number if record else 0, self._add_fault)
         if heads and heads[-1].epoch != epoch and not (self._before and self._before.epoch == heads[-1].epoch):
             lost = heads[-1]

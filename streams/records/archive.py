@@ -14,6 +14,7 @@ from streams.redis.keys import Keys
 from streams.redis.replay import TRIM, Replay
 
 _MARK: Final = load("archive_mark")
+_ANEW: Final = load("archive_anew")
 _SCAN_COUNT: Final = 1_000
 """Keys that Redis looks at in one call of a scan: about 0.3 ms."""
 _PAGE: Final = 500
@@ -112,6 +113,11 @@ class ArchiveRecords:
             except (ValueError, TypeError):  # one of its numbers is none, or missing
                 found.append(DamagedFacts(channel))
         return found
+
+    async def begin_anew(self, channel: Channel, before: str, epoch: str) -> bool:
+        """Begin another epoch with the same events, and with nothing archived; False if the epoch is not `before`."""
+        keys = self._log.keys.of(channel)
+        return bool(await self._log.calls_of(channel).run(_ANEW, (keys.meta,), before, epoch))
 
     async def note_covered(self, facts: ChannelFacts, upto: Position) -> None:
         """Record the newest event that a checkpoint covers; does nothing if the channel has another epoch by now."""

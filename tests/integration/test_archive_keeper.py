@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -504,4 +505,44 @@ async def test_foreign_names_are_passed_over_and_told(
     assert (again.stopped, len(await archived(log, tmp_path, channel))) == ({}, 110)
     told = [record.getMessage() for record in caplog.records if "did not write" in record.getMessage()]
     assert sorted(one.rpartition(": ")[2] for one in told) == sorted(foreign[1:3])
+    await log.close()
+
+
+async def test_a_stopped_archive_is_begun_anew_with_a_reason_on_record(
+    redis_url: str, channel: Channel, tmp_path: Path, command_line: Callable[..., tuple[int, str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip # its arguments in two groups
+    """The command names the fault, saves what can be read, goes on behind the hole, and does nothing where nothing stopped."""
+    monkeypatch.setenv("HUB_RETENTION", "*=hot_count:30")
+    (tmp_path / "audit.key").write_text(f"{SIGNER}\n")
+    log = await Log.open(redis_url)
+    ids = await write(log, channel, 60)
+    await keeper(log, tmp_path / "archive", "*=hot_count:30").turn()
+    ids += await write(log, channel, 40)
+    where = ("--tenant", channel.tenant, "--redis", redis_url, "--data", str(tmp_path))
+    anew = (
+        "archive",
+        channel.wire,
+        "--begin-anew",
+        "the event is lost",
+        "--by",
+        "eve",
+        "--save",
+        str(tmp_path / "saved"),
+    )
+    await log.calls_of(channel).call("XDEL", log.keys.of(channel).stream, ids[79])
+    with pytest.raises(ArchiveDiffers, match="event 80 is missing"):
+        await keeper(log, tmp_path / "archive", "*=hot_count:30").turn()
+
+    code, out, err = await asyncio.to_thread(command_line, *anew, *where)
+    assert (code, "from seq 81 on: it had stopped because event 80 is missing" in out) == (0, True), (out, err)
+    assert len((tmp_path / "saved").read_text().splitlines()) == 99
+    await write(log, channel, 20)
+    again = keeper(log, tmp_path / "archive", "*=hot_count:30")
+    await again.turn()
+    assert (again.stopped, next(one.seq for one in await archived(log, tmp_path / "archive", channel))) == ({}, 81)
+    code, out, _ = await asyncio.to_thread(command_line, "audit", "verify", channel.wire, *where)
+    assert (code, "archiving was begun anew by eve" in out, "(the event is lost)" in out) == (1, True, True)
+    code, out, _ = await asyncio.to_thread(command_line, *anew, *where)
+    assert (code, "goes on: nothing was begun anew" in out) == (0, True)
     await log.close()

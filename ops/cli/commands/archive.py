@@ -21,6 +21,19 @@ def archive(
     tenant: Tenant,
     channel: Annotated[str, typer.Argument(help="kind:name, such as conversation:42.")] = "",
     is_all: Annotated[bool, typer.Option("--all", help="All channels of the tenant.")] = False,
+    anew: Annotated[
+        str,
+        typer.Option(
+            "--begin-anew",
+            metavar="REASON",
+            help="If the channel's archive has stopped for good: begin another, in a new epoch, with this reason on record.",
+        ),
+    ] = "",
+    save: Annotated[
+        Path | None,
+        typer.Option(help="With --begin-anew: where all events that can be read are saved first, as JSON lines."),
+    ] = None,
+    by: Annotated[str, typer.Option(help="With --begin-anew: who decides it.")] = "",
     redis: Redis = "",
     data: Data = DEFAULT_DATA,
 ) -> None:
@@ -32,6 +45,11 @@ def archive(
     """
     if is_all == bool(channel):
         raise CommandFailed("name a channel, or use --all", EXIT_USAGE)
+    if anew:
+        if not (channel and save and by):
+            raise CommandFailed("--begin-anew needs a channel, --save FILE and --by NAME", EXIT_USAGE)
+        print(run(_anew(redis, data, channel_of(tenant, channel), anew, by, save)))
+        return
     count = run(_archive(redis, data, tenant, [channel_of(tenant, channel)] if channel else []))
     print(f"{count} channels are archived to their newest event")
 
@@ -50,3 +68,22 @@ async def _archive(redis: str, data: Path, tenant: str, places: list[Channel]) -
         for place in places:
             await keeper.archive_whole(place, trims=False)
     return len(places)
+
+
+async def _anew(redis: str, data: Path, channel: Channel, reason: str, by: str, save: Path) -> str:
+    from ops.cli.archiving_anew import begin_anew, fault_of
+    from ops.cli.keeping import own_archive
+    from ops.cli.log_access import log_at, record_of, stored_log_at
+
+    async with stored_log_at(redis, data) as stored, own_archive(data, is_needed=True) as kept:
+        await record_of(stored, channel)
+        async with log_at(redis, data, may_begin=False) as log:
+            fault = await fault_of(log, kept, channel)
+            if fault is None or kept is None:
+                return f"the archive of {channel.wire} goes on: nothing was begun anew"
+            found = await begin_anew(log, stored, kept, channel, fault, reason, by, save)
+            left = await fault_of(log, kept, channel)
+    if left is not None:
+        raise CommandFailed(f"begun anew in epoch {found.epoch}, but it does not go on either: {left}")
+    told = f"it had stopped because {found.fault}; {found.saved} events are saved in {save}"
+    return f"{channel.wire} is archived again in epoch {found.epoch}, from seq {found.after.seq + 1} on: {told}"

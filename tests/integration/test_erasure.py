@@ -20,13 +20,16 @@ from hub.config import Settings
 from hub.node.states import SNAPSHOT_EVERY_EVENTS
 from hub.storage.choice import open_seals
 from ops.cli.worker_process import running_worker, worker_options
+from streams.archive.merkle import leaf_hash
 from streams.archive.retention import parse_retention
+from streams.archive.segments import line_of
 from streams.channel import parse_channel
 from streams.envelope import Actor, Appended, Draft
 from streams.errors import ConfigurationRefused, IdempotencyConflict, LogUnavailable
 from streams.events.custom import read_schemas
 from streams.redis.append import checksum
 from streams.redis.log import Log
+from streams.redis.stored import StoredLog
 from streams.sealing.keys import KeyFolder
 from streams.sealing.sealed import is_sealed, parse_seal_rule
 from support.nodes import SECRET, Node, running_node, settings, token
@@ -414,3 +417,16 @@ async def test_no_snapshot_of_a_sealed_channel_is_written(rig: Rig, redis: Redis
         assert await log.calls_of(place).call("EXISTS", log.keys.snapshot(place)) == 0
         await saved(log, "BGSAVE")
         assert rig.holders(WORDS, redis.folder) == []
+
+
+async def test_the_leaf_of_an_acknowledgement_is_that_of_the_sealed_bytes(rig: Rig) -> None:
+    """As the archive records it, which never sees the text."""
+    place = parse_channel(rig.tenant, PLACE)
+    async with rig.log() as log:
+        draft = Draft(place, "chat.message", b'{"text":"hello"}', Actor("user", "maria"), wants_leaf=True)
+        appended = await log.append(draft)
+    stored = await StoredLog.open(rig.redis_url)
+    assert stored is not None
+    (entry,) = await stored.page(place)
+    stored.close()
+    assert (appended.leaf, b"hello" in entry.data) == (leaf_hash(line_of(entry, PLACE.encode())).hex(), False)

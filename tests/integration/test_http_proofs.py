@@ -15,6 +15,7 @@ from streams.archive.heads import Head
 from streams.archive.merkle import root_of, split_hashes, unpack_entries
 from streams.archive.notes import PublicKey, open_checkpoint
 from streams.channel import Channel, parse_channel
+from streams.redis.append import checksum
 from support.archive_rig import SIGNER, keeper, write
 from support.nodes import Node, running_node, token
 from support.redis_server import RedisServer
@@ -67,7 +68,7 @@ async def place(redis_url: str, tenant: str, data: Path) -> AsyncIterator[Place]
 
 
 async def test_the_leaf_of_an_acknowledgement_is_the_one_that_the_archive_records(place: Place, tenant: str) -> None:
-    """Over a socket and HTTP, for who asks; a duplicate has none. What was changed before the checkpoint has another leaf."""
+    """Over a socket and HTTP, for who asks; a duplicate has none."""
     wire, url = place.channel.wire, f"/v1/channels/{place.channel.wire}/events"
     acked: list[str] = []
     async with client(place.node.ws_url, token("bob", tenant), client_id="tab", capabilities=["leaf"]) as socket:
@@ -90,6 +91,26 @@ async def test_the_leaf_of_an_acknowledgement_is_the_one_that_the_archive_record
         assert "leaf" not in (await plain.say(wire, "without"))["payload"]
     recorded = split_hashes(b"".join(tiles))
     assert [leaf.hex() for leaf in recorded[EVENTS:]] == acked
+
+
+async def test_a_forgery_before_the_first_checkpoint_shows_to_who_kept_the_leaf(place: Place) -> None:
+    """Payload and checksum are rewritten under the event's id, so the audit finds nothing; the recorded leaf is another one."""
+    channel = parse_channel(place.channel.tenant, "conversation:forged")
+    path, log = f"/v1/channels/{channel.wire}", place.node.hub.log
+    async with place.http() as http:
+        say = {"type": "chat.message", "payload": {"text": "We pay 100"}}
+        acked = (await http.post(f"{path}/events", params={"leaf": "true"}, json=say)).json()
+        stream, calls = log.keys.of(channel).stream, log.calls_of(channel)
+        ((event_id, fields),) = await calls.call("XRANGE", stream, "-", "+")
+        fields[9] = b'{"text":"We pay 10"}'
+        fields[13] = checksum(channel.path.encode(), fields[3], fields[5], fields[7], fields[9], fields[11])
+        await calls.call("DEL", stream)
+        await calls.call("XADD", stream, event_id, *fields)
+        await place.archive()
+        audit = (await http.get(f"{path}/audit")).json()
+        recorded = (await http.get(f"{path}/tile/0/000.p/1")).content.hex()
+    assert audit["whole"] is True
+    assert recorded != acked["leaf"]
 
 
 async def test_proofs_are_checked_offline_and_small(place: Place, command_line: CommandLine, tmp_path: Path) -> None:

@@ -161,15 +161,9 @@ class Seals:
     def submit(self, draft: Draft, done: Done, submit: Submit) -> None:
         """Pass a draft on to `submit`, sealed if it must be; later drafts of its channel wait until it has its key."""
         waiting = self._waiting.get(draft.channel)
-        if waiting is None:
-            people = self._people(draft)
-            if people is None:
-                submit(draft, done)
-                return
-            keys = self._keys_at_hand(draft, people)
-            if keys is not None:
-                submit(_sealed(draft, keys), done)
-                return
+        if waiting is None and (sealed := self._sealed_now(draft)) is not None:
+            submit(sealed, done)
+            return
         if self._waiting_bytes + len(draft.data) > WAITING_BYTES_MAX:
             done(LogUnavailable("the store of subject keys is too slow; nothing was stored"))
             return
@@ -184,31 +178,43 @@ class Seals:
         waiting = self._waiting[channel]
         try:
             while waiting:
-                draft, done = waiting[0]
                 try:
-                    sealed: Draft | LogUnavailable = await self._seal(draft)
+                    sealed = await self._seal(waiting[0][0])
                 except LogUnavailable as error:
-                    sealed = LogUnavailable(f"{error}; nothing was stored")
-                waiting.popleft()
+                    self._give_up(waiting, submit, LogUnavailable(f"{error}; nothing was stored"))
+                    continue
+                draft, done = waiting.popleft()
                 self._waiting_bytes -= len(draft.data)
-                if isinstance(sealed, Draft):
-                    submit(sealed, done)
-                else:
-                    _tell(done, sealed)
+                submit(sealed, done)
         finally:
             del self._waiting[channel]
             for draft, done in waiting:
                 self._waiting_bytes -= len(draft.data)
                 _tell(done, LogUnavailable("the hub stops; nothing was stored"))
 
+    def _give_up(self, waiting: deque[tuple[Draft, Done]], submit: Submit, error: LogUnavailable) -> None:
+        """Fail the drafts that still need a key, and pass the others on: each would wait for the store as long as the first."""
+        for _ in range(len(waiting)):
+            draft, done = waiting.popleft()
+            self._waiting_bytes -= len(draft.data)
+            if (sealed := self._sealed_now(draft)) is None:
+                _tell(done, error)
+            else:
+                submit(sealed, done)
+
     async def _seal(self, draft: Draft) -> Draft:
+        while (sealed := self._sealed_now(draft)) is None:
+            await self._read_current(draft.channel.tenant, self._people(draft) or ())
+            await self._read(draft.sealed_for)
+        return sealed
+
+    def _sealed_now(self, draft: Draft) -> Draft | None:
+        """The draft as it is to be stored; None if a key that it needs is not in memory."""
         people = self._people(draft)
         if people is None:
             return draft
-        while (keys := self._keys_at_hand(draft, people)) is None:
-            await self._read_current(draft.channel.tenant, people)
-            await self._read(draft.sealed_for)
-        return _sealed(draft, keys)
+        keys = self._keys_at_hand(draft, people)
+        return None if keys is None else _sealed(draft, keys)
 
     def _people(self, draft: Draft) -> tuple[str, ...] | None:
         """The people by whose keys a draft is sealed, besides those of its source; None if it is not sealed."""
@@ -239,7 +245,7 @@ class Seals:
             found[key_id] = self._keys[key_id] or os.urandom(KEY_BYTES)
         return [SubjectKey(key_id, found[key_id]) for key_id in sorted(found)]
 
-    async def _read_current(self, tenant: str, people: Sequence[str]) -> None:
+    async def _read_current(self, tenant: str, people: Iterable[str]) -> None:
         missing = [user for user in people if f"{tenant}\n{user}" not in self._current]
         generation = self.generation
         found = await self._call(lambda: {user: self._store.current(tenant, user) for user in missing})

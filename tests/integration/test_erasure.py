@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import json
+import os
 import shutil
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -30,7 +32,7 @@ from streams.events.custom import read_schemas
 from streams.redis.append import checksum
 from streams.redis.log import Log
 from streams.redis.stored import StoredLog
-from streams.sealing.keys import KeyFolder
+from streams.sealing.keys import KeyFolder, subject_of
 from streams.sealing.sealed import is_sealed, parse_seal_rule
 from support.nodes import SECRET, Node, running_node, settings, token
 from support.redis_server import RedisServer
@@ -376,6 +378,30 @@ async def test_a_store_that_is_away_is_not_an_erasure(rig: Rig, keys: Path) -> N
                 with pytest.raises(LogUnavailable):
                     await node.hub.log.page(place)
             assert [event.payload["text"] for event in await take(live, 2)] == ["four", "five"]
+
+
+async def test_a_store_that_hangs_delays_a_channel_once_and_not_for_each_message(
+    rig: Rig, keys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nine people without a key in memory are refused together; Ann, who waits between them, is stored."""
+    monkeypatch.setattr("streams.sealing.seals.CALL_TIMEOUT_S", 1.0)
+    people = [f"new{number}" for number in range(9)]
+    files = [keys / "subjects" / name[:2] / name / "1" for name in (subject_of(rig.tenant, one) for one in people)]
+    async with rig.log() as log:
+        await message(rig, log, WORDS, user="ann")
+        for file in files:
+            file.parent.mkdir(parents=True)
+            os.mkfifo(file)  # whoever opens it for reading waits for a writer
+        try:
+            async with asyncio.timeout(5):  # one after another they would take nine seconds
+                sent = [message(rig, log, "hello", user=user) for user in (*people[:4], "ann", *people[4:])]
+                results = await asyncio.gather(*sent, return_exceptions=True)
+        finally:
+            for file in files:
+                with contextlib.suppress(OSError):  # nobody waits there
+                    os.close(os.open(file, os.O_WRONLY | os.O_NONBLOCK))
+                file.unlink()
+        assert [type(one) for one in results] == [*[LogUnavailable] * 4, Appended, *[LogUnavailable] * 5]
 
 
 async def test_a_process_without_the_store_or_with_another_does_not_start(

@@ -9,11 +9,9 @@ import asyncio
 import os
 import tempfile
 import time
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 from pathlib import Path
 from typing import Final
-
-from redis import Redis
 
 from hub.auth.signing import sign
 from hub.client import HubClient
@@ -21,6 +19,8 @@ from ops.bench.processes import used_by
 from ops.capacity import MEASURED
 from ops.children import NodeProcess
 from ops.embedded_redis.server import EmbeddedRedis
+from streams.redis.calls import Calls
+from streams.redis.server_check import read_memory
 
 SIZES: Final = ((300, 200.0), (900, 400.0))
 """Connections, and events a second."""
@@ -40,8 +40,9 @@ async def measure(connections: int, rate_per_s: float, folder: Path) -> list[str
         node.start()
         await node.ready()
         followers: list[asyncio.Task[None]] = []
-        with Redis.from_url(embedded.url) as redis:
-            before, kept = used_by(node.pid), int(redis.info("memory")["used_memory"])
+        calls = Calls.at(embedded.url, "hub-check")
+        with closing(calls):
+            before, (kept, _) = used_by(node.pid), await read_memory(calls)
             async with AsyncExitStack() as opened:
                 clients: list[HubClient] = []
                 for number in range(connections):
@@ -49,7 +50,7 @@ async def measure(connections: int, rate_per_s: float, folder: Path) -> list[str
                     clients.append(await opened.enter_async_context(HubClient([node.url], token)))
                     followers.append(asyncio.create_task(_follow(clients[-1], f"conversation:{number // READERS}")))
                 await asyncio.sleep(2)
-                idle, present = used_by(node.pid), int(redis.info("memory")["used_memory"])
+                idle, (present, _) = used_by(node.pid), await read_memory(calls)
                 count, at_once = int(rate_per_s * SECONDS), int(rate_per_s * TICK_S)
                 started = time.monotonic()
                 for first in range(0, count, at_once):
@@ -60,7 +61,7 @@ async def measure(connections: int, rate_per_s: float, folder: Path) -> list[str
                     await asyncio.sleep(max(0.0, started + (first + at_once) / rate_per_s - time.monotonic()))
                 took_s = time.monotonic() - started
                 await asyncio.sleep(1)
-                busy, stored = used_by(node.pid), int(redis.info("memory")["used_memory"])
+                busy, (stored, _) = used_by(node.pid), await read_memory(calls)
                 for follower in followers:
                     follower.cancel()
                 await asyncio.gather(*followers, return_exceptions=True)

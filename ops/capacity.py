@@ -63,7 +63,7 @@ CONNECTIONS_MAX: Final = 50_000
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What is asked of a hub.
+    """A demand on a hub.
 
     Attributes:
         rate_per_s: stored events a second, of all people together.
@@ -79,7 +79,7 @@ class Demand:
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What the demand takes.
+    """The servers that a demand takes.
 
     Attributes:
         nodes: node processes, of a core each; `primaries`, Redis servers of a core each, without replicas.

@@ -7,7 +7,7 @@ archive what was added meanwhile; record the deletion; forget the events.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from hub.storage.store import ObjectStore
@@ -87,19 +87,33 @@ class ChannelDeleter:
             CommandFailed: it is under legal hold.
             ArchiveDiffers, LogUnavailable: it is not deleted, or not completely; the next call completes it.
         """
+        done = await self._end(channel)
+        self._side = None  # files that were uploaded since the last scan must go, too
+        return done or await self._complete(channel)
+
+    async def delete_several(self, channels: Sequence[Channel]) -> AsyncIterator[dict[str, Any]]:
+        """Delete channels of one tenant, as `delete` does. All of them end first, then one scan finds their files."""
+        ended = [(channel, await self._end(channel)) for channel in channels]
+        self._side = None
+        for channel, done in ended:
+            yield done or await self._complete(channel)
+
+    async def _end(self, channel: Channel) -> dict[str, Any] | None:
+        """Archive a channel and end its life; returns what was done if nothing is left to complete."""
         self.refuse_held(channel)
         done: dict[str, Any] | None = None
         if await self._deletions.unfinished(channel) is not None:
             done = await self._complete(channel)
-        facts = await self._facts(channel)
-        side = (await self._side_keys(channel.tenant)).of(channel)
+        found = await self._side_keys(channel.tenant)
+        facts, side = await self._facts(channel), found.of(channel)
         if facts is None or not facts.seq:  # nothing was written, or not since it was deleted
             await self._deletions.end_life(channel, side)
-            return done or {"channel": channel.wire, "events": 0}
+            files = await self._drop_files(await self._deletions.files(channel, found))
+            return done or {"channel": channel.wire, "events": 0, "files": files}
         if self._archives:
             await self._keeper(self._log).archive_whole(channel, trims=False)
         await self._deletions.end_life(channel, side)
-        return await self._complete(channel)
+        return None
 
     async def archive_records(self, tenant: str) -> None:
         """Archive the records of the tenant's deletions, so that a restore from the archive leaves these channels out."""

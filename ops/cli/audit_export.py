@@ -19,7 +19,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any, Final, Protocol
 
-from ops.cli.failure import CommandFailed
+from ops.cli.failure import EXIT_USAGE, CommandFailed
 from ops.cli.selection import Holes, Selection, selected
 from streams.audit.sources import HistorySource
 from streams.channel import Channel
@@ -190,9 +190,24 @@ def writer_to(file: IO[bytes], form: ExportFormat) -> EventWriter:
     return LineWriter(file, is_cloud=form is ExportFormat.CLOUDEVENTS)
 
 
+def refuse_folder(path: Path) -> None:
+    """Refuse a folder as the file to write, before the work begins.
+
+    Raises:
+        CommandFailed: it is one.
+    """
+    if path.is_dir():
+        raise CommandFailed(f"{path} is a folder; name a file in it", EXIT_USAGE)
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file for writing that gets its name once the block ends; if the block fails, it is removed."""
+    """Open a file for writing that gets its name once the block ends; if the block fails, it is removed.
+
+    Raises:
+        CommandFailed: there is a folder of that name.
+    """
+    refuse_folder(path)
     part = path.with_name(f"{path.name}.part")
     try:
         with part.open("wb") as file:

@@ -74,7 +74,10 @@ def period_of(text: str) -> Period:
     end_ms = _bounds(last)[1] if separator else single_ms
     if end_ms <= begin_ms:
         raise CommandFailed("--period: it ends before it begins", EXIT_USAGE)
-    return Period(f"{rfc3339(begin_ms)} to {rfc3339(end_ms)}", begin_ms, end_ms)
+    try:
+        return Period(f"{rfc3339(begin_ms)} to {rfc3339(end_ms)}", begin_ms, end_ms)
+    except (OverflowError, ValueError) as refused:
+        raise CommandFailed(f"--period: {text} ends after the year 9999", EXIT_USAGE) from refused
 
 
 def _bounds(text: str) -> tuple[int, int]:

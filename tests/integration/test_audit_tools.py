@@ -189,6 +189,17 @@ def test_an_export_is_of_a_time_and_of_types_and_byte_for_byte(
     assert (code, "jsonl, csv, parquet, cloudevents" in err) == (2, True)
 
 
+@pytest.mark.parametrize("command", ["export", "report"])
+def test_a_folder_is_refused_as_the_file(command_line: CommandLine, scene: Scene, tmp_path: Path, command: str) -> None:
+    """Before the work begins, and without a signature that is left of it."""
+    folder = tmp_path / "page"
+    folder.mkdir()
+    for out in (str(folder), "."):
+        code, _, err = command_line("audit", command, scene.long.wire, "-o", out, *scene.whole)
+        assert (code, "is a folder" in err) == (2, True), err
+    assert list(tmp_path.iterdir()) == [folder]
+
+
 async def test_an_interrupted_export_leaves_no_file(scene: Scene, tmp_path: Path) -> None:
     """Ctrl-C cancels the task: there is neither a file nor a half one, and an earlier file stays as it was."""
     out = tmp_path / "history"
@@ -273,7 +284,14 @@ def test_a_report_says_what_was_found_and_is_signed(
 
 @pytest.mark.parametrize(
     ("period", "count"),
-    [("1999", 0), ("1999-12", 0), ("2020-02-29..2100", EVENTS), ("2020-02-30", None), ("2021..2020", None)],
+    [
+        ("1999", 0),
+        ("1999-12", 0),
+        ("2020-02-29..2100", EVENTS),
+        ("2020-02-30", None),
+        ("2021..2020", None),
+        ("9999-12-31", None),
+    ],
 )
 def test_a_report_is_of_a_period(
     command_line: CommandLine, scene: Scene, tmp_path: Path, period: str, count: int | None

@@ -332,10 +332,11 @@ async def _report(
     from importlib.metadata import version
 
     from ops.cli.audit_access import keys_of, signer_at
-    from ops.cli.audit_export import whole_file
+    from ops.cli.audit_export import refuse_folder, whole_file
     from ops.cli.audit_report import AuditReport, period_of, signature_of
     from ops.cli.audit_survey import report_channels, report_checkpoints, survey_at
 
+    refuse_folder(out)
     asked, signing, known_keys = period_of(period), signer_at(signer, data), keys_of(keys, data)
     async with survey_at(
         redis, data, tenant, known_keys, known, is_full=place is None, is_archive_only=is_archive_only

@@ -22,6 +22,7 @@ from streams.redis.partition_calls import PartitionCalls
 from streams.redis.replay import PAGE_EVENTS, has_checksum, read_checked_entry
 from streams.redis.server_check import kept_keys, kept_life
 from streams.redis.wire import Reply
+from streams.sealing.sealed import is_sealed
 from streams.sealing.seals import Seals
 
 _PAGE_EVENTS: Final = 64
@@ -182,7 +183,10 @@ class StoredLog:
         return await self._opened(names.path, found) if raw else []
 
     async def _opened(self, path: bytes, entries: list[Entry]) -> list[Entry]:
-        return entries if self._seals is None else await self._seals.opened(path, entries)
+        if self._seals is None or not any(is_sealed(entry.data) for entry in entries):
+            return entries
+        await self._seals.look_if_due()
+        return await self._seals.opened(path, entries)
 
     async def hot_page(self, channel: Channel, after: str = START) -> list[Entry]:
         """One page of what the stream in Redis holds, as it is stored: events, and what was added by hand (`Entry.is_foreign`)."""

@@ -144,6 +144,15 @@ class Seals:
             self.forget()
         self._mark = mark
 
+    async def look_if_due(self) -> None:
+        """Do so if the last look was too long ago: for a command, which has no loop for it.
+
+        Raises:
+            LogUnavailable: the store does not answer.
+        """
+        if self._mark is None or monotonic() - self._seen_at_s >= LOOK_EVERY_S:
+            await self.look()
+
     def forget(self) -> None:
         """Forget all keys, and let others forget what was opened by them."""
         self.generation += 1

@@ -445,6 +445,22 @@ async def test_no_snapshot_of_a_sealed_channel_is_written(rig: Rig, redis: Redis
         assert rig.holders(WORDS, redis.folder) == []
 
 
+async def test_a_long_command_learns_of_an_erasure(rig: Rig, keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An export or a search that has read the person's key before looks at the store again."""
+    place, seals = parse_channel(rig.tenant, PLACE), open_seals(rig.own)
+    assert seals is not None
+    async with rig.log() as log:
+        await message(rig, log, WORDS)
+    reading = await StoredLog.open(rig.redis_url, seals=seals)
+    assert reading is not None
+    assert [entry.is_erased for entry in await reading.page(place)] == [False]
+    KeyFolder(keys).destroy(rig.tenant, "maria", "2027-01-01T00:00:00+00:00")
+    monkeypatch.setattr("streams.sealing.seals.LOOK_EVERY_S", 0.0)
+    assert [entry.is_erased for entry in await reading.page(place)] == [True]
+    reading.close()
+    await seals.close()
+
+
 async def test_the_leaf_of_an_acknowledgement_is_that_of_the_sealed_bytes(rig: Rig) -> None:
     """As the archive records it, which never sees the text."""
     place = parse_channel(rig.tenant, PLACE)

@@ -95,8 +95,12 @@ class ChannelDeleter:
         """Delete channels of one tenant, as `delete` does. All of them end first, then one scan finds their files."""
         ended = [(channel, await self._end(channel)) for channel in channels]
         self._side = None
-        for channel, done in ended:
-            yield done or await self._complete(channel)
+        settled = [(channel, done, None if done else await self._settle(channel)) for channel, done in ended]
+        await self.archive_records(channels[0].tenant)
+        for channel, done, made in settled:
+            if made is not None:
+                await self._deletions.forget(channel)
+            yield done or made or _nothing(channel)
 
     async def _end(self, channel: Channel) -> dict[str, Any] | None:
         """Archive a channel and end its life; returns what was done if nothing is left to complete."""
@@ -121,9 +125,21 @@ class ChannelDeleter:
             await self._keeper(self._log).archive_whole(deletions_of(tenant), trims=False)
 
     async def _complete(self, channel: Channel) -> dict[str, Any]:
+        done = await self._settle(channel)
+        if done is None:
+            return _nothing(channel)
+        await self.archive_records(channel.tenant)
+        await self._deletions.forget(channel)
+        return done
+
+    async def _settle(self, channel: Channel) -> dict[str, Any] | None:
+        """Do and record all of a deletion but its end; None if another command has completed it.
+
+        It ends once the record is archived, too: else a restore from the archive would bring the channel back.
+        """
         deletion = await self._deletions.unfinished(channel)
-        if deletion is None:  # another command has completed it
-            return {"channel": channel.wire, "events": 0}
+        if deletion is None:
+            return None
         await self._deletions.drop_parked(channel)
         files = await self._drop_files([
             one for one in await self._deletions.files(channel, await self._side_keys(channel.tenant))
@@ -137,7 +153,6 @@ class ChannelDeleter:
             await self._keeper(self._waiting).remove_whole(facts)
         told = {"archived_to": archived_to, "is_purged": self._purges, "files": files}
         await self._deletions.record(channel, deletion, told)
-        await self._deletions.forget(channel)
         return {"channel": channel.wire, "events": deletion.seq, **told}
 
     async def _facts(self, channel: Channel) -> ChannelFacts | None:
@@ -163,3 +178,7 @@ class ChannelDeleter:
             await self._files.delete(upload.key)
             await self._deletions.drop_file(upload)
         return len(files)
+
+
+def _nothing(channel: Channel) -> dict[str, Any]:
+    return {"channel": channel.wire, "events": 0}

@@ -184,6 +184,18 @@ async def _waiting(log: Log, channel: Channel) -> list[Entry]:
     return await DeletedLog(log).stored.page(channel)
 
 
+async def test_a_deletion_ends_when_the_archive_has_its_record(
+    log: Log, hub: CommandLine, data: Path, tenant: str
+) -> None:
+    """If Redis is lost right after it, a restore from the archive does not bring the channel back."""
+    place = parse_channel(tenant, "conversation:a")
+    await write(log, place, 30)
+    await keeper(log, data / "archive", POLICY).turn()
+    await deleter(log, data).delete(place)
+    code, out, err = await asyncio.to_thread(hub, "restore", "--dry-run")
+    assert (code, err, [json.loads(line)["channel"] for line in out.splitlines()]) == (0, "", ["system:deletions"])
+
+
 async def test_a_writer_during_the_deletion_loses_nothing(log: Log, data: Path, tenant: str) -> None:
     """Each event is archived with the life that it was stored in, or is one of the next life."""
     place = parse_channel(tenant, "conversation:a")

@@ -104,7 +104,6 @@ async def _delete(redis: str, data: Path, places: list[Channel], by: str, how: d
         for at in range(0, len(places), _ENDED_TOGETHER):
             async for done in deleter.delete_several(places[at : at + _ENDED_TOGETHER]):
                 print(json.dumps(done | {"deleted": True}), flush=True)
-        await deleter.archive_records(places[0].tenant)
 
 
 @asynccontextmanager

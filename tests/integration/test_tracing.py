@@ -21,12 +21,12 @@ from hub.uploads.limits import UploadLimits
 from streams.channel import parse_channel
 from streams.redis.log import Log
 from streams.tracing import open_tracing, valid_traceparent
-from support.nodes import running_node, token
+from support.nodes import Node, running_node, token
 from support.run_rig import options
 from support.socket_client import client
 from support.span_tree import kept_spans, traceparent_of, tree
 from support.uploads import CHANNEL as FILES
-from support.uploads import FileHub, file_hub
+from support.uploads import file_hub
 
 CHANNEL = "conversation:c"
 GUIDE = Path(__file__).parents[2] / "docs/guides/tracing.md"
@@ -176,46 +176,61 @@ async def test_the_client_sends_its_trace_with_each_command(redis_url: str, tena
     assert (last.id, last.meta["traceparent"]) == (posted, CONTEXT)
 
 
-async def test_what_follows_from_a_traced_command_is_in_its_trace(
-    redis_url: str, tenant: str, tmp_path: Path, gate: Gate
-) -> None:
-    """A file's end, decided by a worker or by its deadline; a run that was cancelled before it began; a recorded call."""
-    names = ("file", "late", "run", "call")
-    contexts = {name: f"00-{number:032x}-{'1' * 16}-01" for number, name in enumerate(names, 1)}
+FILE, LATE, RUN, CALL = (f"00-{number:032x}-{'1' * 16}-01" for number in range(1, 5))
+
+
+async def test_the_end_of_a_file_is_in_the_trace_of_its_upload(redis_url: str, tenant: str, tmp_path: Path) -> None:
+    """It is decided by a worker, or by its deadline."""
     path = tmp_path / "a.bin"
     path.write_bytes(b"some bytes")
     async with file_hub(redis_url, tenant, tmp_path / "data") as files:
-        async with HubClient(files.node.url, files.token(), traceparent=contexts["file"]) as hub:
+        async with HubClient(files.node.url, files.token(), traceparent=FILE) as hub:
             await hub.upload(FILES, path)
-        async with HubClient(files.node.url, files.token(), traceparent=contexts["late"]) as hub:
+        async with HubClient(files.node.url, files.token(), traceparent=LATE) as hub:
             await hub.command("file.upload.request", FILES, {"filename": "b", "size": 1, "mime": "text/plain"})
-        async with HubClient(files.node.url, files.token()) as hub:
+        files.pass_s(UploadLimits().life_s + 1)
+        await files.finisher.reap()
+        found = [
+            (event["type"], event["meta"]["traceparent"]) for event in await stored_events(files.node, tenant, FILES)
+        ]
+
+    assert sorted(found) == sorted(
+        [
+            *((f"file.{step}", FILE) for step in ("upload.request", "upload.complete", "ready")),
+            *((f"file.{step}", LATE) for step in ("upload.request", "upload.failed")),
+        ]
+    )
+
+
+async def test_what_follows_from_a_traced_command_is_in_its_trace(redis_url: str, tenant: str, gate: Gate) -> None:
+    """A run that was cancelled before it began, and a recorded call."""
+    async with running_node(redis_url) as node:
+        async with HubClient(node.url, token("a", tenant)) as hub:
             await hub.send(CHANNEL, "the channel's turn is taken", agent="talk")
-        async with HubClient(files.node.url, files.token(), traceparent=contexts["run"]) as hub:
+        async with HubClient(node.url, token("a", tenant), traceparent=RUN) as hub:
             asked = await hub.command("agent.invoke", CHANNEL, {"agent": "talk", "input": "x"})
             await hub.command("agent.cancel", CHANNEL, {"run_id": asked.payload["run_id"]})
         gate.is_open.set()
-        async with files.node.http(files.token(grants={}, scope="auditor")) as http:
-            await http.get(f"/v1/channels/{CHANNEL}/state", headers={"traceparent": contexts["call"]})
-        files.pass_s(UploadLimits().life_s + 1)
-        await files.finisher.reap()
-        found = {
-            (event["type"], event["meta"].get("traceparent"))
-            for channel in (FILES, CHANNEL, "system:operators")
-            for event in await stored_events(files, channel)
-            if channel != CHANNEL or event["payload"].get("run_id") == asked.payload["run_id"]
-        }
+        async with client(node.ws_url, token("b", tenant)) as b:
+            await b.subscribe(CHANNEL, after="0")
+            await b.event("agent.complete", run_id=asked.payload["run_id"])
+        async with node.http(token("eve", tenant, {}, scope="auditor")) as http:
+            await http.get(f"/v1/channels/{CHANNEL}/state", headers={"traceparent": CALL})
+        told = [
+            *(await stored_events(node, tenant, CHANNEL)),
+            *(await stored_events(node, tenant, "system:operators")),
+        ]
 
-    assert found == {
-        *((f"file.{step}", contexts["file"]) for step in ("upload.request", "upload.complete", "ready")),
-        *((f"file.{step}", contexts["late"]) for step in ("upload.request", "upload.failed")),
-        *((f"agent.{step}", contexts["run"]) for step in ("cancel", "status", "complete")),
-        ("operator.call", contexts["call"]),
+    found = {
+        (event["type"], event["meta"].get("traceparent"))
+        for event in told
+        if event["type"] == "operator.call" or event["payload"].get("run_id") == asked.payload["run_id"]
     }
+    assert found == {*((f"agent.{step}", RUN) for step in ("cancel", "status", "complete")), ("operator.call", CALL)}
 
 
-async def stored_events(files: FileHub, channel: str) -> list[dict[str, Any]]:
-    page = await files.node.hub.log.page(parse_channel(files.tenant, channel), "0")
+async def stored_events(node: Node, tenant: str, channel: str) -> list[dict[str, Any]]:
+    page = await node.hub.log.page(parse_channel(tenant, channel), "0")
     return [json.loads(entry.wire(channel.encode())) for entry in page]
 
 

@@ -126,7 +126,7 @@ class ParquetWriter:
 
 
 def row_of(channel: Channel, entry: Entry) -> dict[str, Any]:
-    """An event as a row of `COLUMNS`."""
+    """An event as a row of `COLUMNS`; an erased one has no payload, not even an empty one."""
     actor, meta = _object(entry.actor), _object(entry.meta)
     return {
         "channel": channel.wire,
@@ -141,12 +141,12 @@ def row_of(channel: Channel, entry: Entry) -> dict[str, Any]:
         "command": meta.get("command"),
         "causation": meta.get("causation"),
         "correlation": meta.get("correlation"),
-        "payload": entry.data.decode(),
+        "payload": None if entry.is_erased else entry.data.decode(),
     }
 
 
 def cloud_event(channel: Channel, entry: Entry) -> dict[str, Any]:
-    """An event as a CloudEvent 1.0 in JSON; `source` and `id` together name it."""
+    """An event as a CloudEvent 1.0 in JSON; `source` and `id` together name it. An erased one has no data."""
     actor, meta = _object(entry.actor), _object(entry.meta)
     extensions = {
         "sequence": f"{entry.seq:020}",
@@ -156,6 +156,7 @@ def cloud_event(channel: Channel, entry: Entry) -> dict[str, Any]:
         "causationid": meta.get("causation"),
         "correlationid": meta.get("correlation"),
         "traceparent": meta.get("traceparent"),
+        "erased": True if entry.is_erased else None,
     }
     return {
         "specversion": "1.0",
@@ -166,7 +167,7 @@ def cloud_event(channel: Channel, entry: Entry) -> dict[str, Any]:
         "datacontenttype": "application/json",
         "dataversion": int(entry.v),
         **{name: value for name, value in extensions.items() if value is not None},
-        "data": json.loads(entry.data),
+        **({} if entry.is_erased else {"data": json.loads(entry.data)}),
     }
 
 

@@ -139,7 +139,6 @@ class Seals:
         self._seen_at_s = monotonic()
         for key_id in self._lost:  # it may have been restored from a backup
             self._keys.pop(key_id, None)
-        self._lost.clear()
         if self._mark is not None and mark != self._mark:
             self.forget()
         self._mark = mark
@@ -307,11 +306,15 @@ class Seals:
         found = await self._call(partial(self._store.read, missing))
         if generation != self.generation:
             return  # they may have been destroyed meanwhile; the caller asks again
+        back = [key_id for key_id, key in found.items() if key != LOST and key_id in self._lost]
         for key_id, key in found.items():
             self._keys.keep(key_id, key)
-            if key == LOST:
+            if key == LOST and key_id not in self._lost and len(self._lost) < KEYS_MAX:
                 self._lost.add(key_id)
                 _log.error("the store of subject keys does not have the key %s; its events cannot be read", key_id)
+        if back:  # what was folded without them shows their events as damaged
+            self._lost.difference_update(back)
+            self.forget()
 
     async def _call(self, read: Callable[[], T]) -> T:
         try:

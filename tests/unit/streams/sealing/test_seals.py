@@ -1,0 +1,40 @@
+"""Keys in a process: one that was lost and comes back from a backup opens what it sealed, and no state is kept without it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from streams.envelope import Entry
+from streams.loops import Loops
+from streams.sealing.keys import KeyFolder
+from streams.sealing.sealed import NONCE_BYTES, key_of, parse_seal_rule, place_of, seal
+from streams.sealing.seals import Seals
+
+PATH, ACTOR, DATA = b"acme:conversation:a", b'{"kind":"user","id":"maria"}', b'{"text":"hello"}'
+
+
+async def test_a_key_that_is_found_again_opens_and_folds_begin_anew(tmp_path: Path) -> None:
+    store, loops = KeyFolder(tmp_path / "keys"), Loops()
+    seals = Seals(store, parse_seal_rule("acme:conversation"), lambda _: ())
+    forgotten: list[int] = []
+    seals.on_erasure(lambda: forgotten.append(seals.generation))
+    await seals.start(loops)
+    key = store.current("acme", "maria")
+    data = seal(DATA, [key.id], key_of([key.key]), place_of(PATH, b"chat.message", ACTOR), bytes(NONCE_BYTES))
+    stored = [Entry(b"1-0", 1, b"chat.message", b"1", ACTOR, data, b"{}")]
+    file = next((tmp_path / "keys/keys").rglob(key.id))
+    backup = file.rename(tmp_path / "backup")
+
+    (lost,) = await seals.opened(PATH, stored)
+    await seals.look()
+    (still_lost,) = await seals.opened(PATH, stored)
+    before = list(forgotten)
+    backup.rename(file)
+    await seals.look()
+    (found,) = await seals.opened(PATH, stored)
+    await seals.close()
+
+    assert lost.is_damaged
+    assert still_lost.is_damaged
+    assert before == []
+    assert (found.data, forgotten) == (DATA, [1])

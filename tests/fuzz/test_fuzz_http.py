@@ -22,6 +22,10 @@ WAITS_MAX_MS = 50
 """A long poll may wait; here it is the shapes that vary."""
 
 
+WRITES_WEIGH = 4
+"""Writes are asked for so much more often than reads: most of them are refused before anything is written."""
+
+
 class RequestSource:
     """An endless stream of requests from a seed, near enough to what is valid to get far."""
 
@@ -32,6 +36,7 @@ class RequestSource:
             (path, method, call.get("parameters", []))
             for path, methods in document["paths"].items()
             for method, call in methods.items()
+            for _ in range(WRITES_WEIGH if method == "post" else 1)
             if not path.endswith("/stream")
         ]
 
@@ -58,6 +63,8 @@ class RequestSource:
     def _value(self, parameter: dict[str, Any]) -> str:
         if parameter["name"] == "wait_ms":
             return str(self._random.choice([0, WAITS_MAX_MS, -1, "x"]))
+        if parameter.get("schema", {}).get("type") == "boolean" and self._random.random() < 0.9:
+            return self._random.choice(["true", "false"])
         good = ["0", "1-0", "0-0", "999999999999999-1", "2027-01-01T00:00:00.000Z", "chat.*,team.activity", "5", "$"]
         junk = [str(value).encode("utf-8", "replace").decode() for value in JUNK]
         return self._random.choice(good if self._random.random() < 0.7 else junk)

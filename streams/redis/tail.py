@@ -436,7 +436,7 @@ class Tail:
             self._break(watched)
             return
         if self._seals is not None:
-            opened = self._seals.opened_now(watched.channel.path.encode(), whole)
+            opened = self._seals.opened_now(watched.path, whole)
             if opened is None:  # they are read again once their keys are in memory
                 self._without_keys[watched.stream_key] = watched
                 self._seals.read_then(whole, partial(self._have_keys, watched))

@@ -12,7 +12,6 @@ import logging
 import os
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from hashlib import blake2b
@@ -37,6 +36,7 @@ from streams.sealing.sealed import (
     seal,
     unseal,
 )
+from streams.sealing.threads import StoreThreads
 
 LOOK_EVERY_S: Final = 5.0
 """Interval between two looks at the store: an erasure reaches every process within this time."""
@@ -44,7 +44,6 @@ BLIND_MAX_S: Final = 60.0
 """Time after which a process that cannot reach the store forgets all keys."""
 KEYS_MAX: Final = 20_000
 """Maximum number of keys in memory, about 300 bytes each."""
-THREADS: Final = 2
 CALL_TIMEOUT_S: Final = 5.0
 AGAIN_AFTER_S: Final = 0.5
 """Pause before a reader of new events asks again for keys that could not be read."""
@@ -59,7 +58,7 @@ Personal: TypeAlias = "Callable[[str], tuple[str, ...] | None]"
 
 
 class _RecentKeys(OrderedDict[str, T]):
-    """The entries that were used last, up to `KEYS_MAX`."""
+    """The entries that were read last, up to `KEYS_MAX`."""
 
     def keep(self, name: str, value: T) -> None:
         self[name] = value
@@ -85,7 +84,7 @@ class Seals:
         self.rule = rule
         self.generation = 0
         self._store, self._personal = store, personal
-        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="subject-keys")
+        self._threads = StoreThreads()
         self._keys = _RecentKeys[bytes | None]()
         self._current = _RecentKeys[SubjectKey]()
         self._lost: set[str] = set()
@@ -118,7 +117,7 @@ class Seals:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
 
     def on_erasure(self, forget: Callable[[], None]) -> None:
         """Call `forget` whenever opened payloads must be forgotten."""
@@ -318,7 +317,7 @@ class Seals:
 
     async def _call(self, read: Callable[[], T]) -> T:
         try:
-            return await asyncio.wait_for(asyncio.get_running_loop().run_in_executor(self._pool, read), CALL_TIMEOUT_S)
+            return await asyncio.wait_for(asyncio.wrap_future(self._threads.submit(read)), CALL_TIMEOUT_S)
         except (OSError, TimeoutError) as error:
             raise LogUnavailable(f"the store of subject keys does not answer ({error or 'too slow'})") from error
 

@@ -77,15 +77,15 @@ class ChannelRestorer:
 
     async def _deleted(self, tenant: str) -> set[tuple[str, str]]:
         place = deletions_of(tenant)
-        heads = self._heads.get(place.path)
-        if not heads:
-            return set()
-        folder, found = ChannelFolder(self._objects, place, heads[-1].epoch), set[tuple[str, str]]()
-        manifest = await folder.newest_manifest(heads[-1].manifest)
-        for segment in manifest.segments if manifest else ():
-            for line in await self._lines(folder, segment):
-                if (entry := read_line(line)).type == EVENT.encode():
-                    found.add((str(entry.payload["channel"]), str(entry.payload["epoch"])))
+        found = set[tuple[str, str]]()
+        newest = {head.epoch: head for head in self._heads.get(place.path, ())}
+        for head in newest.values():  # the records may have begun anew, and those before count as well
+            folder = ChannelFolder(self._objects, place, head.epoch)
+            manifest = await folder.newest_manifest(head.manifest)
+            for segment in manifest.segments if manifest else ():
+                for line in await self._lines(folder, segment):
+                    if (entry := read_line(line)).type == EVENT.encode():
+                        found.add((str(entry.payload["channel"]), str(entry.payload["epoch"])))
         return found
 
     async def _lines(self, folder: ChannelFolder, segment: ArchiveSegment) -> list[bytes]:

@@ -13,6 +13,7 @@ import pytest
 from streams.archive.cold import ColdReader
 from streams.channel import Channel, parse_channel
 from streams.envelope import SYSTEM, Actor, Draft
+from streams.records.deletions import deletions_of
 from streams.records.upload_store import UploadStore
 from streams.records.uploads import UploadState, file_id_of
 from streams.redis.log import Log
@@ -167,6 +168,25 @@ async def test_a_loss_is_named_and_begins_another_epoch(
     at_work = keeper(restored, data / "archive", POLICY)
     await at_work.turn()
     assert (at_work.stopped, await _events(restored, place)) == ({}, 31)
+
+
+async def test_a_deletion_counts_whose_record_is_of_a_life_before(
+    log: Log, restored: Log, hub: Hub, redis_url: str, lone_redis: RedisServer, data: Path, tenant: str
+) -> None:
+    """The records of deletions began anew, as after Redis lost them: what was deleted before stays away."""
+    first, second = parse_channel(tenant, "conversation:first"), parse_channel(tenant, "conversation:second")
+    for channel in (first, second):
+        await write(log, channel, 20)
+    await keeper(log, data / "archive", f"{tenant}/*=hot_count:10").turn()
+    assert (await asyncio.to_thread(hub, redis_url, "delete", first.wire, "--yes"))[0] == 0
+    records = log.keys.of(deletions_of(tenant))
+    await log.calls_of(deletions_of(tenant)).call("DEL", records.stream, records.meta)
+    assert (await asyncio.to_thread(hub, redis_url, "delete", second.wire, "--yes"))[0] == 0
+
+    code, told, _ = await asyncio.to_thread(hub, lone_redis.url, "restore", "--accept-loss")
+
+    assert (code, [one["channel"] for one in told if one["channel"].startswith("conversation:")]) == (0, [])
+    assert [await _events(restored, channel) for channel in (first, second)] == [0, 0]
 
 
 async def _events(log: Log, channel: Channel) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Final
@@ -28,6 +29,7 @@ from streams.redis.partition_calls import PartitionCalls
 from streams.redis.replay import PAGE_EVENTS, Replay
 from streams.redis.server import LoneServer, Server, new_epoch
 from streams.redis.tail import Tail
+from streams.sealing.sealed import SealRule
 from streams.sealing.seals import Seals
 from streams.tracing import traceparent_of
 
@@ -35,6 +37,7 @@ PARTITIONS: Final = 8
 """Default number of partitions of a new log."""
 NEARLY_FULL: Final = 0.8
 """Part of Redis's memory limit above which tenants are held to a small share each, and readiness and `hub doctor` tell of it."""
+_log = logging.getLogger(__name__)
 
 
 def memory_trouble(used_bytes: int, max_bytes: int) -> str | None:
@@ -137,6 +140,15 @@ class Log:
                 "HUB_SUBJECT_KEYS is not the store of keys that this log was sealed by; all processes need the same one"
             )
             raise ConfigurationRefused(told)
+        await self._tell_unsealed(calls, self.seals.rule)
+
+    async def _tell_unsealed(self, calls: Calls, rule: SealRule) -> None:
+        """Warn of channels that this process stores in plain text, although the last one with HUB_SEALED seals them."""
+        last = await calls.call("HGET", CONFIG, "sealed") or b""
+        if missing := rule.missing(last.decode()):
+            _log.warning("stored in plain text here, but sealed by others (HUB_SEALED): %s", ", ".join(missing))
+        if str(rule) not in {"", last.decode()}:
+            await calls.call("HSET", CONFIG, "sealed", str(rule))
 
     @property
     def url(self) -> str:

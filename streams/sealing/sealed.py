@@ -102,6 +102,15 @@ class SealRule:
         """True if any kind of channel of the tenant is sealed."""
         return self._has_every or tenant in self._tenants
 
+    def __str__(self) -> str:
+        return ",".join(sorted(f"{tenant}:{kind.value}" for tenant, kind in self._pairs))
+
+    def missing(self, other: str) -> list[str]:
+        """The pairs of another rule, given as its text, that this one does not seal."""
+        own = {f"{tenant}:{kind.value}" for tenant, kind in self._pairs}
+        pairs = [pair for pair in other.split(",") if pair]
+        return [pair for pair in pairs if not own & {pair, f"{_EVERY_TENANT}:{pair.rpartition(':')[2]}"}]
+
 
 NOTHING_SEALED: Final = SealRule(frozenset())
 

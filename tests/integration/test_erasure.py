@@ -417,6 +417,22 @@ async def test_a_process_without_the_store_or_with_another_does_not_start(
         await Log.open(redis.url, seals=open_seals(other))
 
 
+async def test_a_process_that_would_store_in_plain_text_what_others_seal_says_so(
+    rig: Rig, redis: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each time it starts, as a command does in an environment without HUB_SEALED."""
+    async with rig.log():
+        told = [text for text in caplog.messages if "plain text" in text]
+    less = dataclasses.replace(rig.own, sealed=None)
+    for _ in range(2):
+        await (await Log.open(redis.url, seals=open_seals(less))).close()
+        told += [text for text in caplog.messages if "plain text" in text]
+        caplog.clear()
+
+    text = "stored in plain text here, but sealed by others (HUB_SEALED): *:conversation, *:team"
+    assert told == [text, text]
+
+
 async def test_a_payload_that_was_changed_or_moved_is_damaged_not_erased(rig: Rig) -> None:
     """Whoever can write to Redis can forge the checksum, but not the seal."""
     async with rig.log() as log:

@@ -66,6 +66,8 @@ def test_a_rule_names_tenants_and_kinds() -> None:
     named = ("acme conversation:a", "beta conversation:a", "beta team:a", "acme user:a")
     assert [rule.seals(parse_channel(*text.split())) for text in named] == [True, False, True, False]
     assert (rule.is_for("beta"), parse_seal_rule("acme:team").is_for("beta")) == (True, False)
+    assert str(rule) == "*:team,acme:conversation"
+    assert rule.missing("acme:team,acme:conversation,acme:user,*:conversation") == ["acme:user", "*:conversation"]
     for wrong in ("acme", "acme:room", ":team", "acme:document", "acme:system"):
         with pytest.raises(ValueError, match=r"must have the form|cannot be sealed"):
             parse_seal_rule(wrong)

@@ -26,6 +26,9 @@ _CODE_FROM: Final = 60
 """Characters from which on a text is a key or a digest, in small type."""
 _DAY: Final = re.compile(r"(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?")
 _WHOLE: Final = "Everything that was recorded is there, in order and unchanged."
+_READ: Final = "All that was read is in order and unchanged."
+_NAMED_MAX: Final = 3
+"""Channels that the result names; the table has them all."""
 _STYLE: Final = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; }
 body { max-width: 60rem; margin: 2rem auto; padding: 0 1.5rem; }
@@ -157,17 +160,33 @@ class AuditReport:
             bad = [one.channel.wire for one in self.channels if one.audit.faults]
             several = "1 fault was" if self.fault_count == 1 else f"{self.fault_count} faults were"
             return f"This history is not intact: {several} found, in {len(bad)} of {len(self.channels)} channels; see below."
+        left_out = self._left_out
+        found = f"{_READ} It is not all: {'; '.join(left_out)}." if left_out else _WHOLE
         if self.checkpoints.newest is None:
             return (
-                f"{_WHOLE} There is no archive with checkpoints: each event was compared with its checksum, which does not show "
+                f"{found} There is no archive with checkpoints: each event was compared with its checksum, which does not show "
                 "an event that somebody changed together with it."
             )
         signed = self.checkpoints.newest.signers
         by = f"signed by {', '.join(signed)}" if signed else "whose signature was not checked, for want of a key"
+        which = "was read and is covered" if left_out else "is covered"
         return (
-            f"{_WHOLE} Each event that is covered was compared with its leaf in a tree whose root is under a checkpoint {by}; "
+            f"{found} Each event that {which} was compared with its leaf in a tree whose root is under a checkpoint {by}; "
             "a newer one with its checksum."
         )
+
+    @property
+    def _left_out(self) -> list[str]:
+        """Sentences about events that were recorded and could not be read, although nothing is wrong with them."""
+        deleted = [f"{one.channel.wire} was {told}" for one in self.channels if (told := one.audit.deletion)]
+        missing = [
+            f"the newest {count:,} of {one.channel.wire} are recorded, but not in the archive"
+            for one in self.channels
+            if (count := one.audit.unread_count) and not one.audit.is_deleted
+        ]
+        found = deleted + missing
+        more = [f"{len(found) - _NAMED_MAX:,} more, see below"] if found[_NAMED_MAX:] else []
+        return found[:_NAMED_MAX] + more
 
     def to_html(self) -> str:
         """The page."""
@@ -233,11 +252,20 @@ _HOW: Final = (
 def _channel_row(one: ChannelReport) -> tuple[str, ...]:
     facts: dict[str, Any] = one.audit.to_json()
     archive = facts.get("archive", {})
-    result = "intact" if not one.audit.faults else f"not intact from seq {one.audit.first_bad_seq}"
+    result = _result(one.audit)
     newest = max(facts["to_seq"], archive.get("covered_to_seq", 0))
     covered, archived = archive.get("covered_to_seq") or "-", archive.get("archived_to_seq") or "-"
     counts = (f"{newest:,}", str(covered), str(archived))
     return (one.channel.wire, f"{one.types.total():,}", _moment(one.first), _moment(one.last), *counts, result)
+
+
+def _result(audit: Audit) -> str:
+    if audit.faults:
+        return f"not intact from seq {audit.first_bad_seq}"
+    if audit.is_deleted:
+        return str(audit.deletion)
+    told = f"intact; recorded, but not read: {audit.unread_count:,}" if audit.unread_count else "intact"
+    return f"{told}; before it {audit.deletion}" if audit.deletion else told
 
 
 def _moment(time: str) -> str:

@@ -134,6 +134,7 @@ class Audit:
         self.faults: list[str] = []
         self.first_bad_seq: int | None = None
         self._channel, self._record, self._before = channel, record, deletion
+        self._ended: Deletion | None = None
         self._deleted: dict[str, Any] | None = None
         self._first_seq = self._seq = record.floor.seq if record else 0
         self._id = record.floor.id if record else START
@@ -191,6 +192,7 @@ class Audit:
 
     def take_deletion(self, deletion: Deletion, recorded: Entry | None) -> None:
         """Take the mark of a deletion, after which nothing was written, and the event that records it."""
+        self._ended = deletion
         self._deleted = {"at": rfc3339(deletion.at_ms), "by": deletion.by, "to_seq": deletion.seq}
         if recorded is None:
             told = f"{deletion.seq} events were deleted by {deletion.by}, but system:deletions has no record of it"
@@ -246,10 +248,12 @@ class Audit:
         if self.faults:
             more = f" ({len(self.faults)} faults in all)" if len(self.faults) > 1 else ""
             return f"Not intact from seq {self.first_bad_seq}: {self.faults[0]}{more}"
+        if self._deleted is not None:
+            return f"Nothing to read: the channel was {self.deletion}."
         archived = self._archive.report if self._archive else None
         covered = archived.covered_to_seq if archived else 0
         first = archived.archived_from_seq if archived and archived.archived_to_seq else self._first_seq + 1
-        newest = max(self._seq, covered)
+        newest = self._newest_read
         if newest < first:
             return "Intact: there are no events."
         whole = f"Intact: events {first:,} to {newest:,} are there, in order and undamaged."
@@ -257,7 +261,28 @@ class Audit:
             return f"{whole} No checkpoint covers them, so a forger with access to Redis would not show."
         signers = self._evidence.record.signers
         by = f"signed by {', '.join(signers)}" if signers else "whose signature this node cannot check"
-        return f"{whole} Up to {covered:,} each is the one recorded under a checkpoint {by}."
+        return f"{whole} Up to {min(covered, newest):,} each is the one recorded under a checkpoint {by}."
+
+    @property
+    def deletion(self) -> str | None:
+        """The words about the deletion that ended the channel, or its life before this one; None without one."""
+        found = self._ended or self._before
+        return found and f"deleted by {found.by} at {rfc3339(found.at_ms)}, after event {found.seq:,}"
+
+    @property
+    def is_deleted(self) -> bool:
+        """True if nothing was written since the channel was deleted."""
+        return self._deleted is not None
+
+    @property
+    def unread_count(self) -> int:
+        """Number of events under a checkpoint that were not read: where the archive alone is read, those that are not in it."""
+        check = self._archive
+        return max(0, check.recorded_to_seq - max(self._newest_read, check.begin)) if check else 0
+
+    @property
+    def _newest_read(self) -> int:
+        return max(self._seq, self._archive.report.archived_to_seq if self._archive else 0)
 
     def to_json(self) -> dict[str, Any]:
         """The report: number of events, range, errors; with an archive, its facts."""

@@ -99,7 +99,7 @@ async def epoch_of(log: Log, channel: Channel) -> str:
 
 
 async def test_everybody_who_follows_is_told_and_the_name_begins_anew(
-    log: Log, hub: CommandLine, redis_url: str, data: Path, tenant: str
+    log: Log, hub: CommandLine, redis_url: str, data: Path, tenant: str, tmp_path: Path
 ) -> None:
     """Sockets of two nodes and a stream; the keys are gone, the events archived, and an old cursor gets its gap."""
     place = parse_channel(tenant, "conversation:a")
@@ -142,6 +142,13 @@ async def test_everybody_who_follows_is_told_and_the_name_begins_anew(
         assert (report["archive"]["archived_to_seq"], report["deleted"]["record"]) == (
             45, (await all_events(log, deletions_of(tenant)))[-1].id.decode(),
         )  # fmt: skip # the two facts
+
+        ended = f"{place.wire} was deleted by carol at {report['deleted']['at']}, after event 45"
+        told = (await http.get(f"/v1/channels/{place.wire}/audit")).json()["told"]
+        assert f"{place.wire} {told.partition('channel ')[2]}" == f"{ended}."
+        page = tmp_path / "report.html"
+        code, out, err = await asyncio.to_thread(hub, "audit", "report", place.wire, "-o", str(page))
+        assert (code, err, f"It is not all: {ended}." in out, "intact" in page.read_text()) == (0, "", True, False)
 
         await alice.say(place.wire, "again")
         answer = await bob.subscribe(place.wire, after=ids[-1], seq=40, epoch=epoch)

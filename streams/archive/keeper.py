@@ -38,6 +38,8 @@ TURN_EVENTS: Final = 200_000
 TREES_MAX: Final = 1_024
 """Maximum number of trees whose right edge is kept in memory, about 20 KB each at most."""
 WRITERS_MAX: Final = 256
+AGES_MAX: Final = 100_000
+"""Maximum number of channels whose oldest segment is kept in mind, about 300 bytes each."""
 ATTEMPTS_MAX: Final = 20
 """Attempts at a whole channel while another keeper is at work, each of which is a turn of that one."""
 LOOK_EVERY_S: Final = 1.0
@@ -52,6 +54,14 @@ class _CoveredTree(NamedTuple):
     begin: Position
     tree: GrowingTree
     upto: Position
+
+
+class _Age(NamedTuple):
+    """The end of a channel's oldest segment, by the manifest with this number."""
+
+    epoch: str
+    manifest: int
+    oldest_ms: int
 
 
 @dataclass(slots=True)
@@ -103,6 +113,7 @@ class Keeper:
         self._due_at = 0.0
         self._trees: OrderedDict[tuple[Channel, str], _CoveredTree] = OrderedDict()
         self._writers: OrderedDict[str, HeadWriter] = OrderedDict()
+        self._ages: OrderedDict[str, _Age] = OrderedDict()
 
     async def run(self, is_mine: Callable[[], bool]) -> None:
         """Take turns for ever, while the archive is this process's.
@@ -248,7 +259,8 @@ class Keeper:
         retention = self._policy.of(facts.channel)
         due = await self._due(facts, retention) if whole is None else facts.seq
         may_erase = not retention.is_held and facts.mark.number > 0
-        is_old = retention.total_age_ms is not None and may_erase
+        before_ms = 0 if retention.total_age_ms is None else self._log.now_ms() - retention.total_age_ms
+        is_old = retention.total_age_ms is not None and may_erase and self._may_have_older(facts, before_ms)
         is_erased = facts.mark.removed.seq == facts.erased_seq or not may_erase
         is_covered = facts.covered.seq == facts.seq
         if is_covered and not due and not is_old and is_erased and facts.mark.upto.seq <= facts.floor.seq:
@@ -260,17 +272,30 @@ class Keeper:
             await self._require_continued(facts.channel, manifest.upto)
         if due:
             manifest = await self._archive(folder, recorded, manifest, min(due, recorded.upto.seq))
-        if is_old and manifest is not None and retention.total_age_ms is not None:
-            before_ms = self._log.now_ms() - retention.total_age_ms
+        if is_old and manifest is not None:
             old = sum(ms_of_id(one.last_id) < before_ms for one in manifest.segments)
             if old:
                 manifest = manifest.without(old)
                 await folder.write_manifest(manifest)
+        if retention.total_age_ms is not None and manifest is not None:
+            self._keep_age(facts, manifest)
         is_erasing = manifest is not None and may_erase and manifest.removed.seq != facts.erased_seq
         is_trimming = retention.moves if whole is None else whole
         step = _Step(facts, folder, recorded, manifest, is_trimming, is_erasing)
         is_trimmed = manifest is None or manifest.upto.seq <= facts.floor.seq
         return step if step.is_news or step.is_erasing or not is_trimmed else None
+
+    def _may_have_older(self, facts: ChannelFacts, before_ms: int) -> bool:
+        """False if no archived segment is older, as far as this keeper has seen the newest manifest."""
+        known = self._ages.get(facts.channel.path)
+        is_current = known is not None and (known.epoch, known.manifest) == (facts.epoch, facts.mark.number)
+        return known is None or not is_current or known.oldest_ms < before_ms
+
+    def _keep_age(self, facts: ChannelFacts, manifest: Manifest) -> None:
+        oldest_ms = ms_of_id(manifest.segments[0].last_id) if manifest.segments else self._log.now_ms()
+        self._ages[facts.channel.path] = _Age(facts.epoch, manifest.number, oldest_ms)
+        while len(self._ages) > AGES_MAX:
+            self._ages.popitem(last=False)
 
     async def _require_continued(self, channel: Channel, upto: Position) -> None:
         """Check that the newest archived event is one of the log, which goes on after it.

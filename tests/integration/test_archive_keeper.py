@@ -18,6 +18,7 @@ from hub.storage.local import LocalStore
 from ops.cli.worker_process import running_worker, worker_options
 from streams.archive.cold import ColdReader
 from streams.archive.heads import Head, HeadLog
+from streams.archive.keeper import Keeper
 from streams.archive.manifest import ArchiveSegment
 from streams.archive.merkle import leaf_hash, root_of, tile_path
 from streams.archive.notes import open_checkpoint
@@ -505,6 +506,35 @@ async def test_foreign_names_are_passed_over_and_told(
     assert (again.stopped, len(await archived(log, tmp_path, channel))) == ({}, 110)
     told = [record.getMessage() for record in caplog.records if "did not write" in record.getMessage()]
     assert sorted(one.rpartition(": ")[2] for one in told) == sorted(foreign[1:3])
+    await log.close()
+
+
+async def test_a_turn_asks_the_store_nothing_about_a_channel_whose_segments_are_all_young(
+    redis_url: str, channel: Channel, tmp_path: Path
+) -> None:
+    """One keeper asks no more once it has seen the manifest; another one, whose bound is short, removes them in time."""
+
+    class Counted(StoreArchive):
+        async def read(self, key: str, start: int = 0, size: int | None = None) -> bytes | None:
+            asked.append(key)
+            return await super().read(key, start, size)
+
+    asked: list[str] = []
+    policy, pattern = "hot_age:1d hot_count:10 total_age:", f"{channel.tenant}/*="
+    log = await Log.open(redis_url)
+    await write(log, channel, 60)
+    objects = Counted(LocalStore(tmp_path, time.time))
+    patient = Keeper(log, objects, parse_retention(f"{pattern}{policy}365d"), SIGNER, 60.0)
+    await patient.turn()
+    await patient.turn()
+    asked.clear()
+    await patient.turn()
+    assert [key for key in asked if channel.wire in key] == []
+
+    strict = keeper(log, tmp_path, f"{pattern}hot_age:1s hot_count:10 total_age:2s")
+    async with asyncio.timeout(20):
+        while any("/segment/" in key for key in await objects.keys(f"{channel.tenant}/")):
+            await strict.turn()
     await log.close()
 
 

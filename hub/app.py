@@ -24,7 +24,16 @@ from hub.config import Settings
 from hub.extensions import Extensions, load_extensions
 from hub.http import api as http
 from hub.http import channel_list, connections, inspection, local_store, proofs, rollout, service, sse
-from hub.http.middleware import REFUSAL, AdminPort, DefaultHeaders, HostCheck, PathPrefix, RequestTimes, admin_only
+from hub.http.middleware import (
+    REFUSAL,
+    AdminPort,
+    DefaultHeaders,
+    HostCheck,
+    OneLinePaths,
+    PathPrefix,
+    RequestTimes,
+    admin_only,
+)
 from hub.http.problems import install_problems
 from hub.http.service import Documents
 from hub.http.siblings import Siblings
@@ -311,6 +320,7 @@ def create_app(
         app.add_middleware(AdminPort, port=settings.admin_port)
     if settings.path_prefix:
         app.add_middleware(PathPrefix, prefix=settings.path_prefix)
+    app.add_middleware(OneLinePaths)
     app.include_router(http.router)
     app.include_router(channel_list.router)
     app.include_router(sse.router)

@@ -1,4 +1,4 @@
-"""Middleware of the whole app: path prefix, second port, check of `Host`, headers of answers, times (docs/protocol.md#http)."""
+"""Middleware of the whole app: paths, second port, check of `Host`, headers of answers, times (docs/protocol.md#http)."""
 
 from __future__ import annotations
 
@@ -29,6 +29,23 @@ class PathPrefix:
             root = scope.get("root_path", "") + self._prefix
             if scope["path"].startswith(f"{root}/"):
                 scope = {**scope, "root_path": root}
+        await self._app(scope, receive, send)
+
+
+class OneLinePaths:
+    """ASGI middleware that answers 404 for a path with a line end.
+
+    Routing passes over one at the end (`/metrics%0a`), and the checks of a path by its words would not see the route.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes other requests on."""
+        if scope["type"] == "http" and "\n" in scope["path"]:
+            await problem(HubError(4018, "no path has a line end"), Request(scope, receive))(scope, receive, send)
+            return
         await self._app(scope, receive, send)
 
 

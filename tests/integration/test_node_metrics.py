@@ -81,7 +81,7 @@ async def test_a_met_limit_is_counted_under_its_class(redis_url: str, tenant: st
 
 @pytest.mark.slow
 async def test_the_second_port_takes_the_routes_for_operators(redis_url: str, tenant: str) -> None:
-    """They are on one port each, and so are sockets; health is on both."""
+    """They are on one port each, and so are sockets; health is on both. A line end after the path changes nothing."""
     admin_port = free_port()
     node = NodeProcess(redis_url, HUB_ADMIN_PORT=str(admin_port))
     headers = {"Authorization": f"Bearer {token('a', tenant, {'*': ['*']})}"}
@@ -91,6 +91,7 @@ async def test_the_second_port_takes_the_routes_for_operators(redis_url: str, te
         async with httpx.AsyncClient(headers=headers, timeout=30) as http:
             public = [(await http.get(f"{node.url}{path}")).status_code for path in paths]
             admin = [(await http.get(f"http://127.0.0.1:{admin_port}{path}")).status_code for path in paths]
+            odd = [(await http.get(f"{node.url}{path}%0a")).status_code for path in paths]
             revoked = await http.post(f"{node.url}/v1/revocations", json={"jti": "x"})
         with pytest.raises(InvalidStatus) as refused:
             async with raw_client(f"ws://127.0.0.1:{admin_port}/ws"):
@@ -100,6 +101,7 @@ async def test_the_second_port_takes_the_routes_for_operators(redis_url: str, te
 
     assert public == [404, 404, 200, 200, 200]
     assert admin == [200, 200, 404, 404, 200]
+    assert odd == [404] * len(paths)
     assert refused.value.response.status_code == 404
     assert revoked.status_code == 404
     assert "HUB_ADMIN_PORT" in revoked.json()["detail"]

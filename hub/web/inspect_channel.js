@@ -26,6 +26,7 @@ export class ChannelView {
   #channel = "";
   /** @type {Record<string, string>|null} */ #search = null; // of all events; null while the newest are shown
   #turn = 0; // answers to older questions are dropped
+  #reading = 0; // likewise, of pages of events
   #resting = 0;
   #attempt;
 
@@ -58,8 +59,10 @@ export class ChannelView {
 
   /** Read the page before, or search on. */
   async older() {
+    const mine = (this.#reading += 1);
     const wanted = this.#search ? { ...this.#search, limit: FOUND } : { limit: PAGE };
     const page = await read(this.#path("events"), { ...wanted, before: this.#before ?? NEWEST });
+    if (mine !== this.#reading) return;
     this.#events = [...page.events, ...this.#events].slice(0, KEPT_MAX);
     this.#before = page.next;
     this.filter(view().get("event"));
@@ -77,19 +80,22 @@ export class ChannelView {
 
   /** Verify the channel, and show the result in words. */
   async verify() {
+    const place = this.#channel;
     at("verify").disabled = true;
     showText(at("verified"), "Verifying every event …");
     at("verified").hidden = false;
     at("verified").classList.remove("bad");
     try {
       const found = await read(this.#path("audit"));
+      if (place !== this.#channel) return; // another channel is shown by now
       showText(at("verified"), found.told);
       at("verified").classList.toggle("bad", !found.whole);
     } catch (problem) {
+      if (place !== this.#channel) return;
       at("verified").hidden = true;
       throw problem;
     } finally {
-      at("verify").disabled = false;
+      if (place === this.#channel) at("verify").disabled = false;
     }
   }
 

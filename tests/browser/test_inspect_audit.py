@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import BrowserContext, expect
+from playwright.async_api import BrowserContext, Route, expect
 
 from streams.channel import Channel, parse_channel
 from streams.envelope import Actor, Draft
@@ -74,6 +74,50 @@ async def test_a_search_and_a_verification_reach_into_the_archive(
     await page.get_by_role("button", name="Verify").click()
     await expect(page.locator("#verified")).to_contain_text("Not intact from seq 1: segment")
     await check_view(page, "inspect-not-intact")
+    assert watched.problems == []
+
+
+async def test_an_answer_about_another_channel_is_not_shown(
+    archived: tuple[Node, Path], context: BrowserContext, tenant: str
+) -> None:
+    """Neither the result of a verification that is on its way when another channel is opened, nor a page of a former search."""
+    node, _ = archived
+    for name, count in (("one", 3), ("two", 2)):
+        await write(node.hub.log, parse_channel(tenant, f"conversation:{name}"), count)
+    watched = await inspected(context, node, token("eve", tenant, {}, scope="auditor"), "channel=conversation:one")
+    page, held, go_on = watched.page, asyncio.Event(), asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        held.set()
+        await go_on.wait()
+        await route.continue_()
+
+    await expect(page.locator("#count")).to_have_text("3 of 3 loaded events")
+    await page.route("**/conversation%3Aone/audit*", hold)
+    async with page.expect_response("**/conversation%3Aone/audit*") as audited:
+        await page.get_by_role("button", name="Verify").click()
+        await held.wait()
+        await page.evaluate("location.hash = '#channel=conversation:two'")
+        await expect(page.locator("#count")).to_have_text("2 of 2 loaded events")
+        await page.get_by_role("button", name="Verify").click()
+        await expect(page.locator("#verified")).to_contain_text("events 1 to 2 are there")
+        go_on.set()
+    await (await audited.value).finished()
+    await expect(page.locator("#verified")).to_contain_text("events 1 to 2 are there")
+
+    held.clear()
+    go_on.clear()
+    await page.route("**/events?*text=hello*", hold)
+    await page.get_by_label("Text", exact=True).fill("hello")
+    async with page.expect_response("**/events?*text=hello*") as searched:
+        await page.get_by_role("button", name="Search all").click()
+        await held.wait()
+        await page.get_by_label("Text", exact=True).fill("")
+        await page.get_by_role("button", name="Search all").click()
+        await expect(page.locator("#count")).to_have_text("2 of 2 loaded events")
+        go_on.set()
+    await (await searched.value).finished()
+    await expect(page.locator("#count")).to_have_text("2 of 2 loaded events")
     assert watched.problems == []
 
 

@@ -10,15 +10,17 @@ from hub.errors import HubError
 from hub.storage.choice import audit_key_path, reading_archive
 from streams.archive.heads import HeadLog
 from streams.archive.notes import NoteRefused, PublicKey, Signer, read_checkpoint
-from streams.archive.objects import ArchiveObjects
+from streams.archive.objects import ArchiveObjects, ChannelFolder
 from streams.audit.archive_check import read_heads
 from streams.audit.channel_check import ArchiveEvidence, verify_log
 from streams.channel import Channel
-from streams.errors import LogUnavailable
-from streams.redis.stored import StoredLog
+from streams.errors import ArchiveDiffers, LogUnavailable
+from streams.redis.stored import ChannelRecord, StoredLog
 
 EVENTS_MAX: Final = 50_000
 """Maximum number of events that a node verifies: about a second of the interpreter, shared with its loop."""
+BYTES_MAX: Final = 67_108_864
+"""Maximum bytes of these events: a page of 500 of them is held at a time, and the largest would take 250 MB."""
 HEADS_MAX: Final = 50_000
 
 
@@ -37,7 +39,8 @@ async def verify_channel(settings: Settings, channel: Channel) -> dict[str, Any]
         try:
             record = await log.record(channel)
             heads = await _head_count(archive, channel.tenant) if archive else 0
-            _require_short(channel, record.seq - log.floor_of(record).seq, heads)
+            size_bytes = await _size_bytes(log, archive, record, channel)
+            _require_short(channel, record.seq - log.floor_of(record).seq, size_bytes, heads)
             evidence = None
             if archive is not None:
                 again = partial(read_heads, archive, channel.tenant, _keys(settings))
@@ -46,6 +49,18 @@ async def verify_channel(settings: Settings, channel: Channel) -> dict[str, Any]
             return {"told": found.told} | found.to_json()
         finally:
             log.close()
+
+
+async def _size_bytes(log: StoredLog, archive: ArchiveObjects | None, record: ChannelRecord, channel: Channel) -> int:
+    """The bytes of the channel's events in Redis and in the archive, where those of both count twice."""
+    size_bytes = await log.memory_bytes(channel)
+    if archive is None or record.epoch is None or not record.mark.number:
+        return size_bytes
+    try:
+        manifest = await ChannelFolder(archive, channel, record.epoch).manifest(record.mark.number)
+    except ArchiveDiffers:  # the audit says so
+        return size_bytes
+    return size_bytes + sum(segment.raw_bytes for segment in manifest.segments) if manifest else size_bytes
 
 
 async def _head_count(archive: ArchiveObjects, tenant: str) -> int:
@@ -66,8 +81,13 @@ def _keys(settings: Settings) -> tuple[PublicKey, ...]:
         return ()
 
 
-def _require_short(channel: Channel, events: int, heads: int) -> None:
-    if events > EVENTS_MAX or heads > HEADS_MAX:
-        long = f"{events:,} events" if events > EVENTS_MAX else f"a log of {heads:,} heads"
-        command = f"hub audit verify {channel.wire} --tenant {channel.tenant}"
-        raise HubError(4011, f"{long} are too many to verify here; an operator runs `{command}`")
+def _require_short(channel: Channel, events: int, size_bytes: int, heads: int) -> None:
+    measured = {
+        "events": (events, EVENTS_MAX),
+        "bytes": (size_bytes, BYTES_MAX),
+        "heads of the log": (heads, HEADS_MAX),
+    }
+    for name, (number, most) in measured.items():
+        if number > most:
+            command = f"hub audit verify {channel.wire} --tenant {channel.tenant}"
+            raise HubError(4011, f"{number:,} {name} are too many to verify here; an operator runs `{command}`")

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from hub.errors import HubError
 from hub.http.requests import ChannelPath, caller_of, inspector_of, limit, readable_channel
 from streams.archive.heads import HeadLog
-from streams.archive.merkle import TILE_WIDTH, pack_entries
+from streams.archive.merkle import TILE_WIDTH, entries_path, pack_entries, tile_path
 from streams.archive.objects import ChannelFolder, TreeFolder
 from streams.cursor import id_order
 from streams.errors import ChannelUnverified, MalformedCursor
@@ -27,7 +27,7 @@ BUNDLES_PER_READ: Final = 4
 PROOF_READS: Final = 4
 """Price of a proof beyond the first read: it takes some forty objects of the store."""
 AUDIT_READS: Final = 9
-"""Price of an audit beyond the first read, and beyond one for each page of events."""
+"""Price of an audit beyond the first read, also of one that is refused; each page of events costs one more."""
 _TILE: Final = re.compile(r"(\d{1,2}|entries)/((?:x\d{3}/){0,3}\d{3})(?:\.p/(\d{1,3}))?")
 _TEXT: Final = "text/plain; charset=utf-8"
 TilePath = Annotated[
@@ -62,14 +62,17 @@ async def event_proof(
 
 @router.get("/v1/channels/{channel}/audit")
 async def audit(request: Request, channel: ChannelPath) -> dict[str, Any]:
-    """Verifies the channel as `hub audit verify` does; `told` is the result in words. At most 50,000 events."""
+    """Verifies the channel as `hub audit verify` does; `told` is the result in words. At most 50,000 events and 64 MiB."""
     hub, caller = await caller_of(request)
     place = await readable_channel(hub, caller, channel)
+    hub.charge(caller.principal, "history", AUDIT_READS)
     try:
         found = await hub.audits.verify(place)
     except ChannelUnverified as error:
         raise HubError(4018, str(error)) from error
-    hub.charge(caller.principal, "history", AUDIT_READS + found["to_seq"] / PAGE_EVENTS)
+    archive = found.get("archive", {"archived_from_seq": 1, "archived_to_seq": 0})
+    archived = archive["archived_to_seq"] - archive["archived_from_seq"] + 1
+    hub.charge(caller.principal, "history", (found["events"] + max(0, archived)) / PAGE_EVENTS)
     return found
 
 
@@ -150,12 +153,13 @@ def _parse(tile: str) -> tuple[int | None, int, int]:
     Raises:
         HubError: 4018: no tile has this path.
     """
-    found = _TILE.fullmatch(tile)
-    width = int(found[3] or TILE_WIDTH) if found else 0
-    if found is None or not 0 < width <= TILE_WIDTH:
-        raise HubError(4018, "a tile's path is <level>/<number>, with .p/<width> if it is partial")
-    number = int(found[2].replace("x", "").replace("/", ""))
-    return None if found[1] == "entries" else int(found[1]), number, width
+    if (found := _TILE.fullmatch(tile)) is not None:
+        level = None if found[1] == "entries" else int(found[1])
+        number, width = int(found[2].replace("x", "").replace("/", "")), int(found[3] or TILE_WIDTH)
+        path = entries_path(number, width) if level is None else tile_path(level, number, width)
+        if 0 < width <= TILE_WIDTH and path == f"tile/{tile}":  # each tile has one path, which caches may keep
+            return level, number, width
+    raise HubError(4018, "a tile's path is <level>/<number>, with .p/<width> if it is partial")
 
 
 def _binary(data: bytes) -> Response:

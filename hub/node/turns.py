@@ -43,7 +43,7 @@ class Turns:
         """
         if self.waiting_count >= self._waiting_max:
             raise HubError(
-                4010, "this node is busy with reconnecting clients; retry later", retry_after_ms=RETRY_AFTER_MS
+                4010, "this node is busy with other requests of this kind; retry later", retry_after_ms=RETRY_AFTER_MS
             )
         self.waiting_count += 1
         try:

@@ -99,12 +99,18 @@ class HeadLog:
         """The number of the newest checkpoint that is older than a time, out of `count`; 0 if there is none.
 
         It is where a search begins, and no proof of anything: a clock may have been set back.
+
+        Raises:
+            ArchiveDiffers: a checkpoint is damaged.
         """
         low, high = 0, count + 1
         while high - low > 1:
             middle = (low + high) // 2
             note = await self.checkpoint(middle)
-            is_before = note is not None and read_checkpoint(note).time_s < time_s
+            try:
+                is_before = note is not None and read_checkpoint(note).time_s < time_s
+            except NoteRefused as error:
+                raise ArchiveDiffers(f"{self._checkpoint_key(middle)} is damaged: {error}") from error
             low, high = (middle, high) if is_before else (low, middle)
         return low
 

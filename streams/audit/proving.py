@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from streams.archive.heads import Head, HeadLog
-from streams.archive.notes import read_checkpoint
+from streams.archive.notes import Checkpoint, NoteRefused, read_checkpoint
 from streams.archive.objects import ArchiveObjects, ChannelFolder
 from streams.archive.proofs import ConsistencyProof, EventProof, consistency_path, inclusion_path
 from streams.channel import Channel
@@ -59,13 +59,13 @@ class Prover:
 
         Raises:
             NotCovered: no checkpoint covers the event, or none was found within `bundles_max`.
-            ArchiveDiffers: a tile or an entry is missing.
+            ArchiveDiffers: a tile, an entry or a checkpoint is missing or damaged.
         """
         log, note = HeadLog(self.objects, self.tenant, ""), await self.newest()
-        size = read_checkpoint(note).size
+        size = _opened(note).size
         before = await log.number_before(ms_of_id(event_id) // 1_000 - _SLACK_S, self.checkpoint_count)
         older = await log.checkpoint(before) if before else None
-        first = read_checkpoint(older).size if older else 0
+        first = _opened(older).size if older else 0
         found = await self._search(log, channel, seq, first, size)
         if found is None and first and self.bundles_max is None:  # a clock was set back
             found = await self._search(log, channel, seq, 0, size)
@@ -87,7 +87,7 @@ class Prover:
                 return None
             self.bundle_count += 1
             for leaf in leaves:
-                head = Head.parse(leaf)
+                head = _head(leaf, at)
                 if head.channel == channel.path and head.begin < seq <= head.begin + head.size:
                     return at, head
                 at += 1
@@ -98,12 +98,26 @@ class Prover:
 
         Raises:
             NotCovered: there is no checkpoint, or it has fewer heads.
-            ArchiveDiffers: a tile is missing.
+            ArchiveDiffers: a tile is missing, or the checkpoint is damaged.
         """
         note = await self.newest()
-        size = read_checkpoint(note).size
+        size = _opened(note).size
         if not 0 < old_size <= size:
             raise NotCovered(f"the newest checkpoint has {size} heads, not {old_size} or more")
         tree = HeadLog(self.objects, self.tenant, "").tree
         path = await consistency_path(tree, old_size, size) if old_size < size else []
         return ConsistencyProof(old_size, tuple(path), note)
+
+
+def _opened(note: bytes) -> Checkpoint:
+    try:
+        return read_checkpoint(note)
+    except NoteRefused as error:
+        raise ArchiveDiffers(f"a checkpoint is damaged: {error}") from error
+
+
+def _head(leaf: bytes, index: int) -> Head:
+    try:
+        return Head.parse(leaf)
+    except ValueError as error:
+        raise ArchiveDiffers(f"head {index} of the log is damaged: {error}") from error

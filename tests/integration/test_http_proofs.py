@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import NamedTuple
 import httpx
 import pytest
 
+from hub.storage.archive import StoreArchive
+from hub.storage.local import LocalStore
 from streams.archive.heads import Head
 from streams.archive.merkle import root_of, split_hashes, unpack_entries
 from streams.archive.notes import PublicKey, open_checkpoint
@@ -164,9 +167,46 @@ async def test_the_log_is_read_in_the_layout_of_tlog_tiles(place: Place) -> None
         wrong = [
             await http.get(f"/v1/log/tile/{name}") for name in ("0/001", "0/../../x", "99/000", "0/0", "0/000.p/300")
         ]
+        others_of_one = ("00/000", "0/x000/000", "0/00\u0660", "\u0660/000", "0/000%0a")
+        wrong += [await http.get(f"/v1/log/tile/{name}.p/{note.size}") for name in others_of_one]
+        wrong += [await http.get(f"{path}/0/000.p/{width}") for width in ("256", "01", "1%0a")]
         others = await user.get("/v1/channels/team:secret/tile/0/000")
         assert [answer.status_code for answer in (*refused, others)] == [403] * 3
         assert {answer.status_code for answer in wrong} == {404}
+
+
+async def test_a_damaged_checkpoint_is_told_as_such(place: Place) -> None:
+    """Not as an error of the hub's own: 4018, with the words that the audit has about it."""
+    path = f"/v1/channels/{place.channel.wire}"
+    objects = StoreArchive(LocalStore(place.data / "archive", time.time))
+    key = f"{place.channel.tenant}/log/checkpoint/{1:012}"
+    note = await objects.read(key) or b""
+    await objects.delete(key)
+    await objects.put(key, note[:40])
+    async with place.http() as http:
+        newest = (await http.get(f"{path}/events", params={"limit": 1})).json()["events"][0]["id"]
+        asked = (f"{path}/events/{newest}/proof", "/v1/log/consistency?old=1")
+        answers = [await http.get(one) for one in asked]
+    assert [(answer.status_code, answer.json()["code"]) for answer in answers] == [(404, 4018)] * 2
+    assert all("damaged" in answer.json()["detail"] for answer in answers)
+
+
+async def test_an_audit_is_bounded_by_bytes(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of events in Redis and in the archive; the refusal names the command that has no bound, and costs ten reads."""
+    path, url = f"/v1/channels/{place.channel.wire}/audit", str(place.node.hub.settings.redis_url)
+    async with place.http() as http:
+        whole = await http.get(path)
+        monkeypatch.setattr(
+            "hub.audits.BYTES_MAX", 20_000
+        )  # the stream has fewer, with the archived events there are more
+        async with running_node(url, data_dir=str(place.data), rate_limits={"history": (0.01, 8.0)}) as node:
+            async with place._replace(node=node).http() as limited:
+                refused, late = await limited.get(path), await limited.get(path)
+    assert whole.json()["whole"] is True
+    assert (refused.status_code, refused.json()["code"]) == (413, 4011)
+    assert "bytes are too many" in refused.json()["detail"]
+    assert f"hub audit verify {place.channel.wire}" in refused.json()["detail"]
+    assert late.json()["code"] == 4004
 
 
 async def test_a_hub_without_an_archive_says_so(redis_url: str, tenant: str, tmp_path: Path) -> None:

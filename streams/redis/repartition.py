@@ -275,11 +275,16 @@ class Repartition:
         target = new.prefix(new.of(channel).partition) + place.name
         if self._servers is None:
             try:
-                await calls.call("RENAME", place.key, target)
+                is_moved = await calls.call("RENAMENX", place.key, target)
             except CommandRefused as refused:
                 if "no such key" not in str(refused):
                     raise
                 return 0
+            if not is_moved:
+                raise ConfigurationRefused(
+                    f"a command wrote {place.key} after it was moved to {target}; nothing was overwritten: "
+                    "stop it, delete the newer key once it is not needed, and run `hub repartition` again"
+                )
             return 1
         life_ms, kept = await calls.pipeline([("PTTL", place.key), ("DUMP", place.key)])
         if kept is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ from streams.records.presence import PresenceStore
 from streams.records.run_store import RunStore
 from streams.redis.groups import Groups
 from streams.redis.key_owners import owner_of
+from streams.redis.keys import Keys
 from streams.redis.log import Log
 from streams.redis.repartition import Repartition
 from support.archive_rig import KilledAt
@@ -166,6 +168,29 @@ async def test_what_a_repartition_refuses(lone_redis: RedisServer, capsys: pytes
         redis.set(f"hub:{{{move.old[0]}}}:of-a-later-version", "x")
         assert "of-a-later-version" in await refusal(16)
         assert redis.hget("hub:config", "partitions") == b"8"
+
+
+async def test_a_key_that_a_command_wrote_after_its_move_overwrites_nothing(lone_redis: RedisServer) -> None:
+    """A command holds no lease; one that goes on writing in the old partition is found out."""
+    log = await Log.open(lone_redis.url)
+    stored = await log.append(kept(0))
+    key = log.keys.of(kept(0).channel).stream
+    await log.close()
+    with closing(Repartition(lone_redis.url, 16, lambda *_: None)) as repartition:
+        move, census = await repartition.plan()
+        moving = replace(move, step="move", channels=census.channels, events=census.events)
+        target = Keys(16, move.new).of(kept(0).channel).stream
+        with Redis.from_url(lone_redis.url) as redis:
+            redis.hset("hub:config", "moving", str(moving))
+            redis.rename(key, target)
+            redis.xadd(key, {"seq": "1"})
+
+            with pytest.raises(ConfigurationRefused, match="nothing was overwritten"):
+                await repartition.carry_out()
+
+            assert [entry[0].decode() for entry in redis.xrange(target)] == [stored.id]
+            redis.delete(key)
+        assert (await repartition.carry_out()).step == "drop"
 
 
 def test_every_documented_key_of_a_partition_has_an_owner() -> None:

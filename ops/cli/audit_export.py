@@ -195,10 +195,12 @@ def refuse_folder(path: Path) -> None:
     """Refuse a folder as the file to write, before the work begins.
 
     Raises:
-        CommandFailed: it is one.
+        CommandFailed: it is one, or the folder that it would be in does not exist.
     """
     if path.is_dir():
         raise CommandFailed(f"{path} is a folder; name a file in it", EXIT_USAGE)
+    if not path.parent.is_dir():
+        raise CommandFailed(f"there is no folder {path.parent}", EXIT_USAGE)
 
 
 @contextmanager
@@ -206,7 +208,7 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
     """Open a file for writing that gets its name once the block ends; if the block fails, it is removed.
 
     Raises:
-        CommandFailed: there is a folder of that name.
+        CommandFailed: there is a folder of that name, or none to write it in.
     """
     refuse_folder(path)
     part = path.with_name(f"{path.name}.part")

@@ -87,7 +87,11 @@ def _bounds(text: str) -> tuple[int, int]:
     """The beginning of a year, month or day, and the beginning of the next; a time is its own millisecond."""
     found = _DAY.fullmatch(text)
     if found is None:
-        at_ms = milliseconds(text, "--period")
+        try:
+            at_ms = milliseconds(text, "--period")
+        except CommandFailed as refused:
+            told = "--period: write all, a year, a month, a day such as 2026-11-23, a time, or FIRST..LAST"
+            raise CommandFailed(told, EXIT_USAGE) from refused
         return at_ms, at_ms + 1
     year, month, day = int(found[1]), int(found[2] or 1), int(found[3] or 1)
     try:

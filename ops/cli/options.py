@@ -63,6 +63,7 @@ Token: TypeAlias = Annotated[
         show_default=False,
     ),
 ]
+ChannelName: TypeAlias = Annotated[str, typer.Argument(help="kind:name, such as conversation:42.")]
 User: TypeAlias = Annotated[str, typer.Option("--user", help="The user named in the token that the command signs.")]
 Tenant: TypeAlias = Annotated[str, typer.Option("--tenant", help="The tenant that the channel belongs to.")]
 Redis: TypeAlias = Annotated[
@@ -174,6 +175,33 @@ def channel_of(tenant: str, wire: str) -> Channel:
         return parse_channel(tenant, wire)
     except MalformedChannel as refused:
         raise CommandFailed(str(refused), EXIT_USAGE) from refused
+
+
+def one_or_all(tenant: str, channel: str, *, is_all: bool) -> Channel | None:
+    """Parse the channel of a command that also takes `--all`; None means all.
+
+    Raises:
+        CommandFailed: neither or both are given, or the name is invalid.
+    """
+    if is_all == bool(channel):
+        raise CommandFailed("name a channel, or use --all", EXIT_USAGE)
+    return channel_of(tenant, channel) if channel else None
+
+
+def agree(question: str, *, is_sure: bool) -> None:
+    """Ask a person before something that cannot be undone; `is_sure` is `--yes`.
+
+    Raises:
+        CommandFailed: nobody can be asked, since stdin is no terminal.
+        typer.Abort: the answer is no.
+    """
+    import sys
+
+    if is_sure:
+        return
+    if not sys.stdin.isatty():
+        raise CommandFailed("nothing was changed: add --yes to go on without a question", EXIT_USAGE)
+    typer.confirm(question, abort=True, err=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,14 @@
-"""Shared by these tests: a node, somebody who asks agents, a Redis for one file."""
+"""Shared by these tests: a node, somebody who asks agents, a Redis and a data folder for one file."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
 from streams.redis.log import Log
+from support.archive_rig import SIGNER
 from support.nodes import Node, running_node
 from support.redis_server import RedisServer
 from support.run_rig import Client, check_rules, conversation
@@ -18,6 +20,14 @@ def module_redis() -> Iterator[RedisServer]:
     server = RedisServer()
     yield server
     server.close()
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data folder of one file's server, with the key that signs checkpoints."""
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "audit.key").write_text(str(SIGNER))
+    return folder
 
 
 @pytest.fixture

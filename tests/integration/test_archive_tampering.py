@@ -19,7 +19,7 @@ from streams.channel import Channel, parse_channel
 from streams.redis.append import checksum
 from streams.redis.keys import Keys
 from streams.redis.log import Log
-from support.archive_rig import SIGNER, keeper, write
+from support.archive_rig import keeper, write
 from support.redis_server import RedisServer
 
 CommandLine = Callable[..., tuple[int, str, str]]
@@ -89,14 +89,6 @@ class Scene(NamedTuple):
         content = bytearray(part.read_bytes())
         content[at % len(content)] ^= 1
         part.write_bytes(content)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The data folder, with the key that signs."""
-    folder = tmp_path_factory.mktemp("data")
-    (folder / "audit.key").write_text(str(SIGNER))
-    return folder
 
 
 @pytest.fixture

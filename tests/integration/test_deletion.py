@@ -38,14 +38,6 @@ def redis_url(module_redis: RedisServer) -> str:
     return module_redis.url
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The data folder of this server, with the key that signs."""
-    folder = tmp_path_factory.mktemp("data")
-    (folder / "audit.key").write_text(str(SIGNER))
-    return folder
-
-
 @pytest.fixture
 def hub(
     command_line: CommandLine, redis_url: str, data: Path, tenant: str, monkeypatch: pytest.MonkeyPatch

@@ -17,7 +17,7 @@ from streams.records.deletions import deletions_of
 from streams.records.upload_store import UploadStore
 from streams.records.uploads import UploadState, file_id_of
 from streams.redis.log import Log
-from support.archive_rig import SIGNER, archive_in, keeper, write
+from support.archive_rig import archive_in, keeper, write
 from support.nodes import running_node, token
 from support.redis_server import RedisServer
 from support.socket_client import client
@@ -30,14 +30,6 @@ POLICY = "*=hot_count:10"
 @pytest.fixture(scope="module")
 def redis_url(module_redis: RedisServer) -> str:
     return module_redis.url
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The data folder of the first server, with the key that signs."""
-    folder = tmp_path_factory.mktemp("data")
-    (folder / "audit.key").write_text(str(SIGNER))
-    return folder
 
 
 @pytest.fixture
@@ -152,7 +144,7 @@ async def test_a_loss_is_named_and_begins_another_epoch(
     assert (code, [one for one in told if not one["channel"].startswith("system:")]) == (
         1, [{"channel": place.wire, "events": 30, "lost": 10}],
     )  # fmt: skip # two facts
-    assert "conversation:a and 0 others lack events" in err
+    assert "the archive lacks events of conversation:a: --accept-loss" in err
     code, told, _ = await asyncio.to_thread(hub, lone_redis.url, "restore", "--accept-loss")
     assert (code, [one["restored"] for one in told if one["channel"] == place.wire]) == (0, [True])
     async with (
@@ -194,3 +186,15 @@ async def _events(log: Log, channel: Channel) -> int:
     while page := await log.page(channel, after):
         found, after = found + len(page), page[-1].id.decode()
     return found
+
+
+@pytest.mark.parametrize("command", ["archive", "delete"])
+async def test_a_tenant_without_channels_is_an_error(
+    log: Log, hub: Hub, redis_url: str, tenant: str, command: str
+) -> None:
+    """A misspelt tenant is not reported as done."""
+    await write(log, parse_channel(f"{tenant}x", "conversation:a"), 1)
+
+    found = await asyncio.to_thread(hub, redis_url, command, "--all")
+
+    assert found == (1, [], f"hub {command}: tenant {tenant} has no channels\n")

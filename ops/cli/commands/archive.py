@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ops.cli.failure import EXIT_USAGE, CommandFailed
-from ops.cli.options import DEFAULT_DATA, Data, Redis, Tenant, channel_of, new_app, run
+from ops.cli.options import DEFAULT_DATA, ChannelName, Data, Redis, Tenant, new_app, one_or_all, run
 
 if TYPE_CHECKING:
     from streams.channel import Channel
@@ -19,7 +19,7 @@ app = new_app()
 @app.command()
 def archive(
     tenant: Tenant,
-    channel: Annotated[str, typer.Argument(help="kind:name, such as conversation:42.")] = "",
+    channel: ChannelName = "",
     is_all: Annotated[bool, typer.Option("--all", help="All channels of the tenant.")] = False,
     anew: Annotated[
         str,
@@ -43,14 +43,13 @@ def archive(
 
     Example: hub archive --all --tenant acme
     """
-    if is_all == bool(channel):
-        raise CommandFailed("name a channel, or use --all", EXIT_USAGE)
+    place = one_or_all(tenant, channel, is_all=is_all)
     if anew:
-        if not (channel and save and by):
+        if not (place and save and by):
             raise CommandFailed("--begin-anew needs a channel, --save FILE and --by NAME", EXIT_USAGE)
-        print(run(_anew(redis, data, channel_of(tenant, channel), anew, by, save)))
+        print(run(_anew(redis, data, place, anew, by, save)))
         return
-    count = run(_archive(redis, data, tenant, [channel_of(tenant, channel)] if channel else []))
+    count = run(_archive(redis, data, tenant, [place] if place else []))
     print(f"{count} channels are archived to their newest event")
 
 
@@ -63,6 +62,8 @@ async def _archive(redis: str, data: Path, tenant: str, places: list[Channel]) -
         for place in places:
             await record_of(stored, place)
         places = places or [one.channel async for one in listed_channels(stored, tenant, "*")]
+    if not places:
+        raise CommandFailed(f"tenant {tenant} has no channels")
     async with own_archive(data, is_needed=True) as kept, log_at(redis, data, may_begin=False) as log:
         keeper = keeper_of(log, kept)
         for place in places:

@@ -9,7 +9,21 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 import typer
 
 from ops.cli.failure import EXIT_USAGE, CommandFailed
-from ops.cli.options import DEFAULT_DATA, Data, From, Redis, Tenant, To, Types, channel_of, event_id, new_app, run
+from ops.cli.options import (
+    DEFAULT_DATA,
+    ChannelName,
+    Data,
+    From,
+    Redis,
+    Tenant,
+    To,
+    Types,
+    channel_of,
+    event_id,
+    new_app,
+    one_or_all,
+    run,
+)
 from ops.cli.output import is_terminal
 
 if TYPE_CHECKING:
@@ -48,7 +62,7 @@ def audit() -> None:
 @app.command()
 def verify(
     tenant: Tenant,
-    channel: Annotated[str, typer.Argument(help="kind:name, such as conversation:42.")] = "",
+    channel: ChannelName = "",
     is_all: Annotated[
         bool, typer.Option("--all", help="All channels of the tenant, and every checkpoint; a line for each channel.")
     ] = False,
@@ -65,7 +79,7 @@ def verify(
 
     Example: hub audit verify conversation:42 --tenant acme
     """
-    place = _one_or_all(tenant, channel, is_all=is_all)
+    place = one_or_all(tenant, channel, is_all=is_all)
     kept = [path.read_bytes() for path in known or ()]
     bad = run(_verify(redis, data, tenant, place, key or [], kept, is_archive_only=is_archive_only))
     if bad:
@@ -106,7 +120,7 @@ def key_(
 
 @app.command()
 def prove(
-    channel: Annotated[str, typer.Argument(help="kind:name, such as conversation:42.")],
+    channel: ChannelName,
     event: Annotated[str, typer.Argument(help="The event's ID.")],
     tenant: Tenant,
     is_archive_only: ArchiveOnly = False,
@@ -264,7 +278,7 @@ def _line(one: AuditedChannel) -> str:
 def export(
     tenant: Tenant,
     out: Annotated[Path, typer.Option("--out", "-o", help="The file; it has this name only once it is whole.")],
-    channel: Annotated[str, typer.Argument(help="kind:name, such as conversation:42.")] = "",
+    channel: ChannelName = "",
     is_all: Annotated[bool, typer.Option("--all", help="All channels of the tenant, one after the other.")] = False,
     format: Annotated[  # noqa: A002 - the flag's name
         str, typer.Option(help="jsonl (events as on the wire), csv, parquet or cloudevents (JSON lines).")
@@ -285,7 +299,7 @@ def export(
     """
     from ops.cli.selection import selection_of
 
-    place = _one_or_all(tenant, channel, is_all=is_all)
+    place = one_or_all(tenant, channel, is_all=is_all)
     wanted = selection_of("0", from_, to, types)
     run(_export(redis, data, tenant, place, wanted, format, out, is_archive_only=is_archive_only))
 
@@ -296,7 +310,7 @@ def report(
     out: Annotated[
         Path, typer.Option("--out", "-o", help="The page; its signature is beside it, with .sig at the end.")
     ],
-    channel: Annotated[str, typer.Argument(help="kind:name, such as conversation:42.")] = "",
+    channel: ChannelName = "",
     is_all: Annotated[bool, typer.Option("--all", help="All channels of the tenant, and every checkpoint.")] = False,
     period: Annotated[
         str, typer.Option(help="`all`, a year, a month, a day, or FIRST..LAST; in UTC. It bounds what is counted.")
@@ -316,7 +330,7 @@ def report(
 
     Example: hub audit report --all --tenant acme --period 2026-11 -o report.html
     """
-    place = _one_or_all(tenant, channel, is_all=is_all)
+    place = one_or_all(tenant, channel, is_all=is_all)
     kept = [path.read_bytes() for path in known or ()]
     told = run(
         _report(redis, data, tenant, place, period, signer, key or [], kept, out, is_archive_only=is_archive_only)
@@ -362,12 +376,6 @@ async def _report(
     if found.fault_count:
         raise CommandFailed(f"{found.result} The report is {out}.")
     return f"{found.result} The report is {out}, signed by {signing.public.name}."
-
-
-def _one_or_all(tenant: str, channel: str, *, is_all: bool) -> Channel | None:
-    if is_all == bool(channel):
-        raise CommandFailed("name a channel, or use --all", EXIT_USAGE)
-    return channel_of(tenant, channel) if channel else None
 
 
 async def _export(

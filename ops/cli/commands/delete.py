@@ -11,7 +11,19 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from ops.cli.failure import EXIT_USAGE, CommandFailed
-from ops.cli.options import DEFAULT_DATA, Data, Redis, Tenant, channel_of, new_app, operator_name, run
+from ops.cli.options import (
+    DEFAULT_DATA,
+    ChannelName,
+    Data,
+    Redis,
+    Tenant,
+    agree,
+    channel_of,
+    new_app,
+    one_or_all,
+    operator_name,
+    run,
+)
 
 if TYPE_CHECKING:
     from ops.cli.deleting import ChannelDeleter
@@ -25,7 +37,7 @@ _ENDED_TOGETHER: Final = 100
 @app.command()
 def delete(
     tenant: Tenant,
-    channel: Annotated[str, typer.Argument(help="kind:name, such as conversation:42.")] = "",
+    channel: ChannelName = "",
     is_all: Annotated[bool, typer.Option("--all", help="All channels of the tenant, but for `system:` ones.")] = False,
     is_dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would go.")] = False,
     is_sure: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
@@ -49,29 +61,17 @@ def delete(
 
     Example: hub delete conversation:42 --tenant acme --dry-run
     """
-    if is_all == bool(channel):
-        raise CommandFailed("name a channel, or use --all", EXIT_USAGE)
-    who = operator_name(by)
-    places = [channel_of(tenant, channel)] if channel else []
-    if any(place.kind.value == "system" for place in places):
+    place, who = one_or_all(tenant, channel, is_all=is_all), operator_name(by)
+    if place is not None and place.kind.value == "system":
         raise CommandFailed("channels of the kind system are the hub's own records and stay", EXIT_USAGE)
     how = {"archives": not (is_unarchived or is_purge), "purges": is_purge}
-    found = run(_plan(redis, data, tenant, places, how))
+    found = run(_plan(redis, data, tenant, [place] if place else [], how))
     for one in found:
         print(json.dumps(one))
     if is_dry_run:
         return
-    if not is_sure:
-        _ask(len(found), tenant)
+    agree(f"Delete {len(found)} channels of tenant {tenant}?", is_sure=is_sure)
     run(_delete(redis, data, [channel_of(tenant, str(one["channel"])) for one in found], who, how))
-
-
-def _ask(count: int, tenant: str) -> None:
-    import sys
-
-    if not sys.stdin.isatty():
-        raise CommandFailed("add --yes to delete without a question", EXIT_USAGE)
-    typer.confirm(f"Delete {count} channels of tenant {tenant}?", abort=True, err=True)
 
 
 async def _plan(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from ops.cli.failure import EXIT_USAGE, CommandFailed
-from ops.cli.options import DEFAULT_DATA, Data, Redis, new_app, operator_name, run
+from ops.cli.options import DEFAULT_DATA, Data, Redis, agree, new_app, operator_name, run
 
 if TYPE_CHECKING:
     from ops.cli.erasure import Reach
@@ -67,8 +67,7 @@ async def _erase(user: str, tenant: str, redis: str, data: Path, *, by: str, is_
     if is_dry:
         print("nothing was changed: this was a dry run")
         return
-    if not is_agreed and not typer.confirm(f"Erase {user} of tenant {tenant}? This cannot be undone"):
-        raise CommandFailed("nothing was changed")
+    agree(f"Erase {user} of tenant {tenant}? This cannot be undone", is_sure=is_agreed)
     async with log_at(redis, data, may_begin=False) as log:
         ids, is_news = await destroy(log, keys, tenant, user, by, reach)
     print(f"destroyed: {'the key' if len(ids) == 1 else 'the keys'} {', '.join(ids)}")

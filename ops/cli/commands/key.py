@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Final
 
-import typer
-
-from ops.cli.options import DEFAULT_DATA, Data, Redis, Tenant, channel_of, new_app, run
+from ops.cli.options import DEFAULT_DATA, ChannelName, Data, Redis, Tenant, channel_of, new_app, run
 
 if TYPE_CHECKING:
     from streams.channel import Channel
@@ -19,7 +17,7 @@ SEALED_AMONG: Final = 64
 
 @app.command()
 def key(
-    channel: Annotated[str, typer.Argument(help="kind:name, such as conversation:42.")],
+    channel: ChannelName,
     tenant: Tenant,
     redis: Redis = "",
     data: Data = DEFAULT_DATA,

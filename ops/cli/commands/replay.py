@@ -10,6 +10,7 @@ import typer
 from ops.cli.failure import CommandFailed
 from ops.cli.options import (
     DEFAULT_DATA,
+    ChannelName,
     Data,
     Format,
     From,
@@ -36,7 +37,7 @@ _START: Final = "0"
 
 @app.command()
 def replay(
-    channel: Annotated[str, typer.Argument(help="kind:name, such as conversation:42.")],
+    channel: ChannelName,
     tenant: Tenant,
     after: Annotated[str, typer.Option(help="Start after the event with this ID; 0 is the beginning.")] = _START,
     from_: From = "",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -12,6 +12,7 @@ from ops.cli.failure import CommandFailed
 from ops.cli.options import DEFAULT_DATA, Data, Redis, Tenant, new_app, run
 
 app = new_app()
+_NAMED_MAX: Final = 3
 
 
 @app.command()
@@ -36,9 +37,8 @@ def restore(
     """
     lost = run(_restore(redis, data, tenant, is_dry_run=is_dry_run, accepts_loss=accepts_loss))
     if lost and not accepts_loss:
-        raise CommandFailed(
-            f"{lost[0]} and {len(lost) - 1} others lack events: --accept-loss restores the rest of them"
-        )
+        named = ", ".join(lost[:_NAMED_MAX]) + (f" and {len(lost) - _NAMED_MAX} more" if lost[_NAMED_MAX:] else "")
+        raise CommandFailed(f"the archive lacks events of {named}: --accept-loss restores what it has of them")
 
 
 async def _restore(redis: str, data: Path, tenant: str, *, is_dry_run: bool, accepts_loss: bool) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ops.cli.options import DEFAULT_DATA, Data, Redis, Tenant, channel_of, last_of, new_app, run
+from ops.cli.options import DEFAULT_DATA, ChannelName, Data, Redis, Tenant, channel_of, last_of, new_app, run
 from ops.cli.output import is_terminal
 from ops.cli.state_screen import state_lines
 
@@ -23,7 +23,7 @@ app = new_app()
 
 @app.command()
 def state(
-    channel: Annotated[str, typer.Argument(help="kind:name, such as conversation:42.")],
+    channel: ChannelName,
     tenant: Tenant,
     at: Annotated[str, typer.Option(help="An event ID or an RFC 3339 time, inclusive.  [default: now]")] = "",
     as_json: Annotated[

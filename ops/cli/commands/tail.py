@@ -13,6 +13,7 @@ from ops.cli.options import (
     DEFAULT_DATA,
     DEFAULT_TENANT,
     DEFAULT_USER,
+    ChannelName,
     Data,
     Format,
     Tenant,
@@ -37,7 +38,7 @@ _LIVE: Final = "$"
 
 @app.command()
 def tail(
-    channel: Annotated[str, typer.Argument(help="kind:name, such as conversation:42.")],
+    channel: ChannelName,
     after: Annotated[
         str, typer.Option(help="Start after the event with this ID; 0 is the beginning, $ is now.")
     ] = _LIVE,

@@ -13,6 +13,7 @@ from ops.cli.options import (
     DEFAULT_DATA,
     DEFAULT_TENANT,
     DEFAULT_USER,
+    ChannelName,
     Data,
     Tenant,
     Token,
@@ -40,7 +41,7 @@ class UploadChoice(StrEnum):
 
 @app.command()
 def upload(
-    channel: Annotated[str, typer.Argument(help="kind:name, such as conversation:42.")],
+    channel: ChannelName,
     file: Annotated[Path, typer.Argument(help="The file.", exists=True, dir_okay=False, readable=True)],
     strategy: Annotated[UploadChoice, typer.Option(help="The way to send the file.")] = UploadChoice.AUTO,
     resume: Annotated[

@@ -18,7 +18,7 @@ class Figures:
 
     Attributes:
         node_bytes: a node without connections.
-        connection_node_bytes: an idle connection with one channel, in the node; `connection_redis_bytes`, in Redis (presence).
+        connection_node_bytes: an idle connection with three channels, in the node; `connection_redis_bytes`, in Redis.
         event_node_us: processor time of the node for an event that is stored and answered; `event_redis_us`, of Redis, with
             batches of about 50.
         delivery_node_us: processor time of the node for each further delivery, in channels of ten.
@@ -28,8 +28,8 @@ class Figures:
     """
 
     node_bytes: int = 90_000_000
-    connection_node_bytes: int = 13_000
-    connection_redis_bytes: int = 6_000
+    connection_node_bytes: int = 9_000
+    connection_redis_bytes: int = 1_000
     event_node_us: float = 118.0
     event_redis_us: float = 55.0
     delivery_node_us: float = 2.6

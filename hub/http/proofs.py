@@ -50,11 +50,11 @@ async def event_proof(
     except MalformedCursor as error:
         raise HubError(4005, f"event: {error}") from None
     async with hub.archive.prover(place.tenant, BUNDLES_MAX) as prover:
-        found = await hub.log.replay.page_from(place, event, 1)
+        found = await hub.log.stored.page_from(place, event, 1)
         if not found or found[0].id.decode() != event or found[0].is_damaged:
             raise HubError(4018, "the channel has no such event")
         try:
-            proof = await prover.event(place, event, found[0].seq)
+            proof = await prover.event(place, found[0])
         finally:
             hub.charge(caller.principal, "history", PROOF_READS + prover.bundle_count / BUNDLES_PER_READ)
     return Response(proof.to_json(), media_type="application/json")

@@ -152,6 +152,25 @@ async def test_proofs_are_checked_offline_and_small(place: Place, command_line: 
     assert [answer.status_code for answer in (*missing, beyond)] == [404, 422, 404]
 
 
+async def test_a_proof_is_of_the_life_of_the_channel_that_has_the_event(
+    place: Place, command_line: CommandLine, tmp_path: Path
+) -> None:
+    """The archive has two events with this seq, recorded within seconds of each other."""
+    log, names = place.node.hub.log, place.node.hub.log.keys.of(place.channel)
+    await log.calls_of(place.channel).call("DEL", names.stream, names.meta)
+    await write(log, place.channel, 20, "once more")
+    await place.archive()
+    proof, event, wire = tmp_path / "proof", tmp_path / "event", place.channel.wire
+    async with place.http() as http:
+        one = (await http.get(f"/v1/channels/{wire}/events", params={"limit": 1000})).json()["events"][2]
+        proof.write_bytes((await http.get(f"/v1/channels/{wire}/events/{one['id']}/proof")).content)
+    event.write_text(json.dumps(one, separators=(",", ":"), ensure_ascii=False) + "\n")
+
+    code, out, err = command_line("audit", "check", str(proof), "--event", str(event), *KEY)
+
+    assert (code, out.startswith(f"event {one['seq']} of {place.channel.path}")) == (0, True), err
+
+
 async def test_the_log_is_read_in_the_layout_of_tlog_tiles(place: Place) -> None:
     """An auditor's own tool computes the roots from tiles and entries; who may not read all channels gets no entries."""
     async with place.http("auditor") as http, place.http() as user:

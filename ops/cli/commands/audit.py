@@ -427,7 +427,7 @@ async def _prove(redis: str, data: Path, channel: Channel, wanted: str, *, is_ar
     async with archive_at(data) as archive:
         if archive is None:
             raise no_archive(data)
-        proof = await Prover(archive, channel.tenant).event(channel, wanted, found[0].seq)
+        proof = await Prover(archive, channel.tenant).event(channel, found[0])
         return proof.to_json().decode()
 
 

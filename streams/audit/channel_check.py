@@ -13,7 +13,7 @@ from streams.channel import Channel
 from streams.cursor import START, id_order
 from streams.envelope import Entry
 from streams.errors import ChannelUnverified
-from streams.records.deletions import recorded_deletion
+from streams.records.deletions import deletion_on_record, recorded_deletion
 from streams.redis.deleted import Deletion
 from streams.redis.stored import ChannelRecord, StoredLog
 from streams.times import rfc3339
@@ -70,15 +70,15 @@ async def verify_log(log: StoredLog, channel: Channel, evidence: ArchiveEvidence
         heads = evidence.heads_of(channel) if evidence else ()
         if not before.is_known and not heads:
             raise ChannelUnverified(f"no such channel: {channel.wire} of tenant {channel.tenant}")
-        recorded = await recorded_deletion(log, channel, before.deletion) if before.deletion else None
-        if before.deletion is not None and not before.seq:
+        deletion, recorded = await _last_deletion(log, channel, before, heads)
+        if deletion is not None and not before.seq:
             found = Audit(channel, None)
-            found.take_deletion(before.deletion, recorded)
+            found.take_deletion(deletion, recorded)
             if evidence is not None:
-                await found.take_archive(evidence, [one for one in heads if one.epoch == before.deletion.epoch])
+                await found.take_archive(evidence, [one for one in heads if one.epoch == deletion.epoch])
             return found
         is_first = bool(heads) and heads[0].begin == 0 and all(one.epoch == before.epoch for one in heads)
-        found = Audit(channel, before, before.deletion if recorded else None, is_first=is_first)
+        found = Audit(channel, before, deletion if recorded else None, is_first=is_first)
         if evidence is not None:
             await found.take_archive(evidence, heads)
         else:
@@ -93,6 +93,17 @@ async def verify_log(log: StoredLog, channel: Channel, evidence: ArchiveEvidence
         if (now.floor, now.epoch) == (before.floor, before.epoch):
             return found
     raise ChannelUnverified(f"{channel.wire} was trimmed during each of {ATTEMPTS_MAX} checks; verify it again")
+
+
+async def _last_deletion(
+    log: StoredLog, channel: Channel, record: ChannelRecord, heads: Sequence[Head]
+) -> tuple[Deletion | None, Entry | None]:
+    """The last deletion of a channel, and the event that records it; after a restore, that event alone is left."""
+    if record.deletion is not None:
+        return record.deletion, await recorded_deletion(log, channel, record.deletion)
+    if record.is_known or not heads:
+        return None, None
+    return await deletion_on_record(log, channel, heads[-1].epoch) or (None, None)
 
 
 async def verify_archive(channel: Channel, evidence: ArchiveEvidence) -> Audit:

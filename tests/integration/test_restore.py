@@ -157,6 +157,8 @@ async def test_a_loss_is_named_and_begins_another_epoch(
         assert [event["seq"] for event in page["payload"]["events"]] == list(range(5, 31))
         await bob.say(place.wire, "after")
     assert await _events(restored, gone) == 0
+    code, told, err = await asyncio.to_thread(hub, lone_redis.url, "audit", "verify", gone.wire)
+    assert (code, err, told[0]["faults"], told[0]["deleted"]["to_seq"]) == (0, "", [], 20)
     at_work = keeper(restored, data / "archive", POLICY)
     await at_work.turn()
     assert (at_work.stopped, await _events(restored, place)) == ({}, 31)

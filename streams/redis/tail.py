@@ -352,7 +352,8 @@ class Tail:
         if self._is_reading or not self._dirty or self._read_wire is None:
             return
         held = {key: watched for key, watched in self._dirty.items() if key in self._reading_back}
-        dirty = {key: watched for key, watched in self._dirty.items() if not watched.is_suspended and key not in held}
+        away = held.keys() | self._without_keys.keys() if self._without_keys else held
+        dirty = {key: watched for key, watched in self._dirty.items() if not watched.is_suspended and key not in away}
         self._dirty = held
         if not dirty:
             return

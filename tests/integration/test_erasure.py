@@ -36,6 +36,7 @@ from streams.sealing.keys import KeyFolder, subject_of
 from streams.sealing.sealed import is_sealed, parse_seal_rule
 from support.nodes import SECRET, Node, running_node, settings, token
 from support.redis_server import RedisServer
+from support.tail_recorder import TailRecorder
 
 WORDS = "the diagnosis is Q87-point-3"
 PLACE = "conversation:room"
@@ -382,6 +383,38 @@ async def test_a_store_that_is_away_is_not_an_erasure(rig: Rig, keys: Path) -> N
                 with pytest.raises(LogUnavailable):
                     await node.hub.log.page(place)
             assert [event.payload["text"] for event in await take(live, 2)] == ["four", "five"]
+
+
+async def test_events_that_wait_for_their_keys_are_not_read_again_for_each_new_one(rig: Rig, keys: Path) -> None:
+    """Otherwise a busy channel would be read from Redis over and over while the store is away."""
+    place, text = parse_channel(rig.tenant, PLACE), "x" * 60_000
+    async with rig.log() as log, rig.log() as reader:
+        named = (parse_channel(rig.tenant, f"document:{number}") for number in range(1_000))
+        plain = next(one for one in named if log.keys.of(one).partition == log.keys.of(place).partition)
+        await message(rig, log, text, user="ann")
+        sealed, beside = TailRecorder(reader, place), TailRecorder(reader, plain)
+        await sealed.watch()
+        await beside.watch()
+        heard = 0
+
+        async def both() -> None:
+            nonlocal heard
+            await message(rig, log, text, user="ann")
+            await log.append(Draft(plain, "document.update", b"{}", Actor("user", "ann")))
+            await beside.until(events=(heard := heard + 1))
+
+        async def sent_bytes() -> int:
+            info = (await log.calls_in(0).call("INFO", "stats")).decode()
+            return int(info.partition("total_net_output_bytes:")[2].split()[0])
+
+        with away(keys):
+            await both()
+            before = await sent_bytes()
+            for _ in range(9):
+                await both()
+            read_bytes = await sent_bytes() - before
+        await sealed.until(events=10)
+    assert read_bytes < 3 * len(text)
 
 
 async def test_a_store_that_hangs_delays_a_channel_once_and_not_for_each_message(

@@ -25,6 +25,8 @@ export class ChannelView {
   /** @type {string|null} */ #before = null;
   #channel = "";
   /** @type {Record<string, string>|null} */ #search = null; // of all events; null while the newest are shown
+  #asked = ""; // the form that was searched for
+  /** @type {{from_seq: number|null, to_seq: number|null}|null} */ #gap = null; // events that the search could not read
   #turn = 0; // answers to older questions are dropped
   #reading = 0; // likewise, of pages of events
   #resting = 0;
@@ -65,16 +67,18 @@ export class ChannelView {
     if (mine !== this.#reading) return;
     this.#events = [...page.events, ...this.#events].slice(0, KEPT_MAX);
     this.#before = page.next;
+    this.#gap = page.gap ?? this.#gap;
     this.filter(view().get("event"));
   }
 
   /** Search all events, in Redis and in the archive, for what the form says; an empty form shows the newest again. */
   async search() {
-    const [type, actor, text, from, to] = FILTERS.map((id) => at(id).value.trim());
+    const [type, actor, text, from, to] = this.#form();
     const [from_time, to_time] = [from && `${from}Z`, to && `${to}Z`].map((time) => time.replace(/T(\d\d:\d\d)Z/, "T$1:00Z"));
     const wanted = { types: type && `${type}*`, actor, text, from_time, to_time };
     this.#search = Object.values(wanted).some(Boolean) ? wanted : null;
-    [this.#events, this.#before] = [[], null];
+    this.#asked = JSON.stringify(this.#form());
+    [this.#events, this.#before, this.#gap] = [[], null, null];
     await this.older();
   }
 
@@ -102,11 +106,13 @@ export class ChannelView {
   /** Show the events that fit the form. @param {string|null} chosen ID of the chosen event */
   filter(chosen) {
     const [type, actor, text] = FILTERS.map((id) => at(id).value.toLowerCase());
+    const isAsked = this.#search !== null && this.#asked === JSON.stringify(this.#form()); // the hub knows more of letters
     this.#shown = this.#events.filter(
       (event) =>
-        event.type.toLowerCase().includes(type) &&
-        event.actor.id.toLowerCase().includes(actor) &&
-        (!text || JSON.stringify(event.payload).toLowerCase().includes(text)),
+        isAsked ||
+        (event.type.toLowerCase().includes(type) &&
+          event.actor.id.toLowerCase().includes(actor) &&
+          (!text || JSON.stringify(event.payload).toLowerCase().includes(text))),
     );
     const [shown, index] = [this.#shown, this.#shown.findIndex((event) => event.id === chosen)];
     at("older").hidden = this.#before === null;
@@ -124,7 +130,14 @@ export class ChannelView {
     const [some, all] = [count.toLocaleString("en"), this.#events.length.toLocaleString("en")];
     if (!this.#search) return `${some} of ${all} loaded events`;
     const [ms] = (this.#before ?? "").split("-").map(Number);
-    return `${some} found; ${this.#before ? `searched back to ${timeText(new Date(ms).toISOString())}` : "searched everything"}`;
+    const lost = this.#gap ? `; ${this.#gap.from_seq} to ${this.#gap.to_seq} cannot be read` : "";
+    const whole = lost ? "searched all that is kept" : "searched everything";
+    return `${some} found; ${this.#before ? `searched back to ${timeText(new Date(ms).toISOString())}` : whole}${lost}`;
+  }
+
+  /** The values of the form. @returns {string[]} */
+  #form() {
+    return FILTERS.map((id) => at(id).value.trim());
   }
 
   /** @param {number} index */

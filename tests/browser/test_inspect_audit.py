@@ -77,6 +77,24 @@ async def test_a_search_and_a_verification_reach_into_the_archive(
     assert watched.problems == []
 
 
+async def test_a_search_tells_what_it_could_not_read(
+    archived: tuple[Node, Path], context: BrowserContext, tenant: str
+) -> None:
+    """Events that are gone; and it shows what the hub found, also where the page's own filter knows the letters less well."""
+    node, _ = archived
+    channel, log = parse_channel(tenant, "conversation:short"), node.hub.log
+    await write(log, channel, 5, "Straße")
+    await log.calls_of(channel).call("XTRIM", log.keys.of(channel).stream, "MAXLEN", "2")
+    watched = await inspected(context, node, token("eve", tenant, {}, scope="auditor"), "channel=conversation:short")
+    page = watched.page
+    await expect(page.locator("#count")).to_have_text("2 of 2 loaded events")
+    await page.get_by_label("Text", exact=True).fill("STRASSE")
+    await expect(page.locator("#count")).to_have_text("0 of 2 loaded events")
+    await page.get_by_role("button", name="Search all").click()
+    await expect(page.locator("#count")).to_have_text("2 found; searched all that is kept; 1 to 3 cannot be read")
+    assert watched.problems == []
+
+
 async def test_an_answer_about_another_channel_is_not_shown(
     archived: tuple[Node, Path], context: BrowserContext, tenant: str
 ) -> None:

@@ -294,7 +294,9 @@ class Seals:
                 break
             except LogUnavailable as error:
                 _log.warning("new events wait for their keys: %s", error)
-                await asyncio.sleep(AGAIN_AFTER_S)
+            except Exception:  # if this ended, nobody would get the channel's events any more
+                _log.exception("new events wait for their keys")
+            await asyncio.sleep(AGAIN_AFTER_S)
         go_on()
 
     async def _read(self, ids: Iterable[str]) -> None:

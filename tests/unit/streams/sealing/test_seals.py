@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterable
 from pathlib import Path
 
 from streams.envelope import Entry
@@ -38,3 +40,30 @@ async def test_a_key_that_is_found_again_opens_and_folds_begin_anew(tmp_path: Pa
     assert still_lost.is_damaged
     assert before == []
     assert (found.data, forgotten) == (DATA, [1])
+
+
+async def test_events_wait_for_their_keys_whatever_the_store_raises(tmp_path: Path) -> None:
+    """A reader that is told nothing would stay without the channel's events for ever."""
+    failures = [ValueError("not expected of a store"), OSError("away")]
+
+    class Faulty(KeyFolder):
+        def read(self, ids: Iterable[str]) -> dict[str, bytes | None]:
+            if failures:
+                raise failures.pop(0)
+            return super().read(ids)
+
+    store, have_keys = Faulty(tmp_path / "keys"), asyncio.Event()
+    seals = Seals(store, parse_seal_rule("acme:conversation"), lambda _: ())
+    store.identity()
+    key = store.current("acme", "maria")
+    data = seal(DATA, [key.id], key_of([key.key]), place_of(PATH, b"chat.message", ACTOR), bytes(NONCE_BYTES))
+    stored = [Entry(b"1-0", 1, b"chat.message", b"1", ACTOR, data, b"{}")]
+
+    seals.read_then(stored, have_keys.set)
+    async with asyncio.timeout(10):
+        await have_keys.wait()
+    opened = seals.opened_now(PATH, stored)
+    await seals.close()
+
+    assert opened is not None
+    assert opened[0].data == DATA

@@ -46,6 +46,7 @@ from hub.readers import (
 from streams.archive.retention import ObjectLock, RetentionPolicy
 from streams.channel import Kind
 from streams.envelope import Durability
+from streams.redis.keys import PARTITIONS_MAX
 from streams.sealing.sealed import SealRule
 
 DEV_SECRET: Final = "dev-secret-change-me-32-bytes-min"  # noqa: S105 - public on purpose: `hub dev` only
@@ -177,8 +178,8 @@ class Settings:
     )
     partitions: int = setting(
         "HUB_PARTITIONS",
-        whole(1, 1_024),
-        "number of partitions that channels are hashed into; fixed at the first start",
+        whole(1, PARTITIONS_MAX),
+        "number of partitions that channels are hashed into; fixed at the first start, and changed only by `hub repartition`",
         default=8,
         shown="8",
     )

@@ -21,6 +21,8 @@ from streams.envelope import Actor
 
 SLOTS: Final = 16_384
 """Number of slots of a Redis Cluster."""
+PARTITIONS_MAX: Final = 1_024
+"""Maximum number of partitions: what processes may be set to, and a log moved to."""
 CONFIG: Final = "hub:config"
 """A hash: `partitions` and their `tags`, fixed at the first start, and `life`, the identity of the whole log."""
 MOVING: Final = "moving"

@@ -26,7 +26,7 @@ from streams.cursor import id_order
 from streams.errors import CommandRefused, ConfigurationRefused
 from streams.redis.calls import Calls, pairs, text_pairs
 from streams.redis.key_owners import OF_PATHS, Owner, Shared, owner_of
-from streams.redis.keys import CONFIG, MOVING, NODES, WORKERS, Keys, Servers, spread_tags
+from streams.redis.keys import CONFIG, MOVING, NODES, PARTITIONS_MAX, WORKERS, Keys, Servers, spread_tags
 from streams.redis.locate import Locator
 from streams.redis.server_check import kept_partitions, read_clock
 from streams.redis.wire import Argument, Reply, open_wire
@@ -38,7 +38,6 @@ AT_ONCE: Final = 200
 COPIES_AT_ONCE: Final = 4
 """Keys of a Cluster that are copied at the same time: each may be as large as the largest channel."""
 TELL_EVERY_KEYS: Final = 1_000
-PARTITIONS_MAX: Final = 4_096
 _RESTORE_TIMEOUT_S: Final = 120.0
 """Longest wait for the copy of one key; a channel of a million events is about 500 MB."""
 

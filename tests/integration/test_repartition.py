@@ -157,6 +157,7 @@ async def test_what_a_repartition_refuses(lone_redis: RedisServer, capsys: pytes
         return str(refused.value)
 
     assert "there is no log" in await refusal(16)
+    assert "the number of partitions is 1 to 1024" in await refusal(1_025)
     async with running_node(url) as node:
         await node.hub.log.append(kept(0))
         assert "still running: n-" in await refusal(16)

@@ -15,7 +15,7 @@ app = new_app()
 
 @app.command()
 def repartition(
-    partitions: Annotated[int, typer.Argument(help="The new number of partitions.", min=1, max=4096)],
+    partitions: Annotated[int, typer.Argument(help="The new number of partitions.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be moved.")] = False,
     redis: Redis = "",
     data: Data = DEFAULT_DATA,

@@ -14,7 +14,7 @@ Json = dict[str, Any]
 _NOT_TRIED: Final = (
     "Networks that are split between machines: everything runs on one, and proxies between the processes split it.",
     "S3: files go to the local folder.",
-    "An archive: there is none yet, so nothing of it is broken.",
+    "The archive and sealed payloads: no run has them. `tests/integration/test_archive_keeper.py` kills the keeper at every await.",
     "Flipped bits while people use the hub: `tests/fault/test_flipped_bits.py` flips them between two lives of a Redis.",
     "Clocks that are wrong by more than half a minute, and clocks of clients.",
     "A disk that lies about fdatasync, or loses what it had.",

@@ -182,6 +182,7 @@ class Hub:
         self.states.forget_opened()
         for fanout in self.fanouts.values():
             fanout.forget_held()
+            self.recovery.pages.forget(fanout)
 
     async def _look_at_limits(self) -> None:
         self.new_channels.forget_paid()

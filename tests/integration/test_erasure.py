@@ -487,6 +487,28 @@ async def test_a_payload_that_was_changed_or_moved_is_damaged_not_erased(rig: Ri
             assert (found.is_damaged, found.is_erased) == (True, False)
 
 
+async def test_pages_that_are_shared_are_let_go_with_an_erasure(rig: Rig) -> None:
+    """A page that was opened before is not sent to the next one who resumes from the same place."""
+    place = parse_channel(rig.tenant, PLACE)
+    async with AsyncExitStack() as running:
+        node, log = await running.enter_async_context(rig.node()), await running.enter_async_context(rig.log())
+        await message(rig, log, WORDS)
+        users = [
+            await running.enter_async_context(HubClient(node.url, token(user, rig.tenant))) for user in ("bob", "zoe")
+        ]
+        followed = [user.subscribe(PLACE, after="0", state=False) for user in users]
+        for events in followed:
+            await take(events, 1)
+        pages, fanout = node.hub.recovery.pages, node.hub.fanouts[place]
+        code, out, err = await rig.hub("erase", "maria", "--yes", "--by", "olga")
+        assert code == 0, out + err
+        await pages.read(fanout, "0", fanout.position.id)
+        assert node.hub.log.seals is not None
+        await node.hub.log.seals.look()
+        (event,) = (await pages.read(fanout, "0", fanout.position.id)).entries
+    assert event.is_erased
+
+
 async def test_no_snapshot_of_a_sealed_channel_is_written(rig: Rig, redis: RedisServer) -> None:
     """Redis would keep the state in plain text; the state is folded from the log instead."""
     place = parse_channel(rig.tenant, PLACE)

@@ -1,7 +1,7 @@
 """Pages of a channel's log, shared by the subscriptions of a node that continue from the same position.
 
 After an outage most clients of a channel have missed the same events. The page after their position is read, checked
-and encoded for the first of them, and the others are sent the same bytes.
+and encoded for the first of them; the others wait for that read, and are sent the same bytes.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ class SharedPages:
     def __init__(self, log: Log) -> None:
         self._log = log
         self._shared: dict[Fanout, dict[tuple[str, str], SharedPage]] = {}
+        self._under_way: dict[Fanout, dict[tuple[str, str], asyncio.Future[SharedPage | None]]] = {}
         self._bytes = 0
 
     async def read(self, fanout: Fanout, after: str, upto: str = "+") -> SharedPage:
@@ -62,23 +63,43 @@ class SharedPages:
         key = (after, upto)
         if (page := self._shared.get(fanout, {}).get(key)) is not None:
             return page
+        if upto == "+" or len(fanout.subscribers) <= 1:
+            return await self._read(fanout, key)
+        under_way = self._under_way.setdefault(fanout, {})
+        if (reading := under_way.get(key)) is not None:
+            page = await asyncio.shield(reading)
+            return page or await self._read(fanout, key)
+        reading = under_way[key] = asyncio.get_running_loop().create_future()
+        page = None
         moves = fanout.move_count
-        page = SharedPage(await self._log.page(fanout.channel, after, PAGE_EVENTS, upto))
-        if (
-            upto != "+"
-            and page.entries
-            and len(fanout.subscribers) > 1
-            and fanout.move_count == moves
-            and self._bytes + page.size_bytes <= SHARED_BYTES_MAX
-            and key not in (shared := self._shared.setdefault(fanout, {}))
-        ):
-            shared[key] = page
-            self._bytes += page.size_bytes
-            asyncio.get_running_loop().call_later(SHARED_S, self._drop, fanout, key, page)
+        try:
+            page = await self._read(fanout, key)
+        finally:
+            kept = self._under_way.get(fanout) is under_way  # nobody has told to forget pages meanwhile
+            valid = kept and fanout.move_count == moves
+            # Those who wait read for themselves where this read failed, was cancelled, or is of a log that has moved since.
+            reading.set_result(page if valid else None)
+            del under_way[key]
+            if kept and not under_way:
+                del self._under_way[fanout]
+        if page.entries and valid:
+            self._share(fanout, key, page)
         return page
+
+    async def _read(self, fanout: Fanout, key: tuple[str, str]) -> SharedPage:
+        after, upto = key
+        return SharedPage(await self._log.page(fanout.channel, after, PAGE_EVENTS, upto))
+
+    def _share(self, fanout: Fanout, key: tuple[str, str], page: SharedPage) -> None:
+        if self._bytes + page.size_bytes > SHARED_BYTES_MAX or key in (shared := self._shared.setdefault(fanout, {})):
+            return
+        shared[key] = page
+        self._bytes += page.size_bytes
+        asyncio.get_running_loop().call_later(SHARED_S, self._drop, fanout, key, page)
 
     def forget(self, fanout: Fanout) -> None:
         """Stops sharing pages read so far in this channel, because its log may not continue from them."""
+        self._under_way.pop(fanout, None)
         for page in self._shared.pop(fanout, {}).values():
             self._bytes -= page.size_bytes
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import redis.asyncio
 
+from hub.node.pages import SharedPage
 from streams.channel import Channel, parse_channel
 from streams.envelope import Actor, Draft
 from support.nodes import Node, running_node, token
@@ -52,6 +54,42 @@ async def test_equal_cursors_share_their_pages_and_each_gets_every_event(lone_re
         assert different == [list(range(place + 2, EVENTS + 1)) for place in range(CLIENTS)]
         assert equal == [list(range(11, EVENTS + 1))] * CLIENTS
         assert end - between <= (between - begin) / 4  # without sharing nine tenths
+
+
+async def test_readers_who_come_during_a_read_wait_for_it(lone_redis: RedisServer, tenant: str) -> None:
+    """They are all answered by the one read, or read for themselves where it was cancelled or its pages were to be forgotten."""
+    channel = parse_channel(tenant, ROOM)
+    async with (
+        running_node(lone_redis.url) as node,
+        client(node.ws_url, token("a", tenant)) as first,
+        client(node.ws_url, token("b", tenant)) as second,
+    ):
+        await fill(node, channel)
+        await first.subscribe(ROOM)
+        await second.subscribe(ROOM)
+        pages, fanout = node.hub.recovery.pages, node.hub.fanouts[channel]
+        head = fanout.position.id
+
+        before = await range_reads(lone_redis)
+        await pages.read(fanout, "0")
+        one = await range_reads(lone_redis) - before
+
+        async def together(after: str, interrupt: Callable[[asyncio.Task[SharedPage]], object]) -> tuple[int, int]:
+            """Five readers, the first of which is interrupted while it reads: pages read, and different pages they have."""
+            before = await range_reads(lone_redis)
+            readers = [asyncio.create_task(pages.read(fanout, after, head)) for _ in range(5)]
+            await asyncio.sleep(0)
+            interrupt(readers[0])
+            found = await asyncio.gather(*readers, return_exceptions=True)
+            whole = [page for page in found if isinstance(page, SharedPage)]
+            assert {entry.id for page in whole for entry in page.entries} == {entry.id for entry in whole[0].entries}
+            return (await range_reads(lone_redis) - before) // one, len(set(map(id, whole)))
+
+        assert await together("0", lambda _: None) == (1, 1)
+        reads, different = await together("0-1", lambda task: task.cancel())
+        assert (reads >= 4, different) == (True, 4)
+        assert await together("0-2", lambda _: pages.forget(fanout)) == (5, 5)
+        assert not pages._under_way
 
 
 async def test_a_shared_page_is_let_go(redis_url: str, tenant: str) -> None:

@@ -8,8 +8,6 @@ import itertools
 import json
 import shutil
 from collections.abc import AsyncIterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,11 +15,10 @@ from hub.client import HubClient
 from streams.channel import parse_channel
 from support.nodes import Node, running_node, token
 from support.sdk_followers import Follower, compare, read_all
+from support.sdk_process import SdkProcess, javascript, sdk_process
 from support.until import until
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).parents[2]
-JS = [str(ROOT / "tests/conformance/js_client.mjs"), str(ROOT / "hub/client_js/hub.js")]
 ROOM = "conversation:1"
 RETRY_S = 0.3
 FOLLOWERS, WRITERS, EACH_WAY = 6, 3, 10
@@ -110,50 +107,6 @@ async def test_python_clients_move_to_http_and_back(redis_url: str, tenant: str)
     assert len(answered) >= 5 * EACH_WAY * WRITERS
 
 
-class JsProcess:
-    """A JavaScript client in a process, which follows the channel and writes into it.
-
-    Attributes:
-        seen: (seq, text) of every event it was given, in order.
-        ways: the way on which each came.
-        stored: id of a command → the seq that the hub answered.
-    """
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self._process = process
-        self.seen: list[tuple[int, str]] = []
-        self.ways: list[str] = []
-        self.stored: dict[str, int] = {}
-        self.others: list[Any] = []
-
-    async def listen(self) -> None:
-        """Take what it tells until it ends."""
-        assert self._process.stdout is not None
-        async for line in self._process.stdout:
-            match json.loads(line):
-                case {"saw": "event", "seq": seq, "text": text, "way": way}:
-                    self.seen.append((seq, text))
-                    self.ways.append(way)
-                case {"saw": "stored", "id": command, "seq": seq}:
-                    self.stored[command] = seq
-                case {"saw": "subscribed"}:
-                    pass
-                case other:
-                    self.others.append(other)
-
-    async def end(self, listening: asyncio.Task[None]) -> None:
-        """Kill it, and take what it told last."""
-        self._process.kill()
-        await self._process.wait()
-        await listening
-
-    async def do(self, **told: Any) -> None:
-        """Tell it what to do."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(told).encode() + b"\n")
-        await self._process.stdin.drain()
-
-
 async def test_javascript_clients_move_to_http_and_back(redis_url: str, tenant: str) -> None:
     """The same for hub.js, each in a Node of its own; each sends on as soon as the message before was answered."""
     if shutil.which("node") is None:
@@ -161,19 +114,15 @@ async def test_javascript_clients_move_to_http_and_back(redis_url: str, tenant: 
     async with two_nodes(redis_url) as nodes, contextlib.AsyncExitStack() as ending:
         clients = []
         for number, node in enumerate(nodes):
-            program = ("node", "--experimental-websocket", *JS, node.url, token(f"js-{number}", tenant))
-            process = await asyncio.create_subprocess_exec(*program, stdin=-1, stdout=-1)
-            client = JsProcess(process)
-            ending.push_async_callback(client.end, asyncio.create_task(client.listen()))
+            program = javascript(node.url, token(f"js-{number}", tenant))
+            client = await ending.enter_async_context(sdk_process(*program))
             clients.append(client)
             await client.do(do="follow", channel=ROOM, after="0")
         stop = asyncio.Event()
 
-        async def write(number: int, client: JsProcess) -> None:
+        async def write(number: int, client: SdkProcess) -> None:
             for count in itertools.count():
-                command = f"{number}.{count}"
-                await client.do(do="send", channel=ROOM, text=command, id=command)
-                await until(lambda command=command: command in client.stored or bool(client.others))
+                await client.send(ROOM, f"{number}.{count}")
                 if stop.is_set() or client.others:
                     return
 

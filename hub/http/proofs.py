@@ -70,9 +70,7 @@ async def audit(request: Request, channel: ChannelPath) -> dict[str, Any]:
         found = await hub.audits.verify(place)
     except ChannelUnverified as error:
         raise HubError(4018, str(error)) from error
-    archive = found.get("archive", {"archived_from_seq": 1, "archived_to_seq": 0})
-    archived = archive["archived_to_seq"] - archive["archived_from_seq"] + 1
-    hub.charge(caller.principal, "history", (found["events"] + max(0, archived)) / PAGE_EVENTS)
+    hub.charge(caller.principal, "history", (found["hot_events"] + found["archived_events"]) / PAGE_EVENTS)
     return found
 
 

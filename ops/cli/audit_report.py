@@ -139,7 +139,11 @@ class CheckpointReport:
 
 @dataclass(frozen=True, slots=True)
 class AuditReport:
-    """All that the page says."""
+    """All that the page says.
+
+    Attributes:
+        unread_deletions: number of records of deletions that are not in the archive, where that is read alone.
+    """
 
     tenant: str
     scope: str
@@ -151,6 +155,7 @@ class AuditReport:
     log_faults: Sequence[str]
     tool: str
     made_ms: int
+    unread_deletions: int = 0
 
     @property
     def fault_count(self) -> int:
@@ -189,6 +194,9 @@ class AuditReport:
             if (count := one.audit.unread_count) and not one.audit.is_deleted
         ]
         found = deleted + missing
+        if self.unread_deletions:
+            told = f"{self.unread_deletions:,} records of deletions are not in the archive: a channel may have been deleted"
+            found.insert(0, told)
         more = [f"{len(found) - _NAMED_MAX:,} more, see below"] if found[_NAMED_MAX:] else []
         return found[:_NAMED_MAX] + more
 

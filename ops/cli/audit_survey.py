@@ -17,7 +17,8 @@ from ops.cli.failure import CommandFailed
 from ops.cli.log_access import stored_log_at
 from streams.archive.heads import HeadLog
 from streams.archive.notes import NoteRefused, Opened, PublicKey, open_checkpoint
-from streams.audit.channel_check import ArchiveEvidence, Audit, verify_archive, verify_log
+from streams.audit.channel_check import ArchiveEvidence, Audit, recorded_deletions, verify_archive, verify_log
+from streams.audit.deletion_records import DeletionRecords
 from streams.audit.sources import ArchivedHistories, HistorySource, LoggedHistories
 from streams.channel import Channel
 from streams.cursor import ms_of_id
@@ -33,12 +34,14 @@ class Survey:
         source: reads the histories.
         evidence: the archive and the log of heads as it was verified; None if there is no archive.
         log: None where the archive alone is read.
+        deletions: the tenant's deletions on record.
     """
 
     tenant: str
     source: HistorySource
     evidence: ArchiveEvidence | None
     log: StoredLog | None
+    deletions: DeletionRecords
 
     async def channels(self) -> list[Channel]:
         """All channels of the tenant: those of the directory and those of the log of heads.
@@ -58,9 +61,17 @@ class Survey:
             ChannelUnverified: nothing knows it, or it was trimmed during every attempt.
         """
         if self.log is not None:
-            return await verify_log(self.log, channel, self.evidence)
+            return await verify_log(self.log, channel, self.evidence, self.deletions)
         assert self.evidence is not None  # noqa: S101 - without a log there is an archive, and so evidence
-        return await verify_archive(channel, self.evidence)
+        return await verify_archive(channel, self.evidence, self.deletions)
+
+    async def told_source(self) -> str:
+        """The words about what was read."""
+        if self.log is not None:
+            return "Redis and the archive" if self.evidence else "Redis"
+        count = await self.deletions.count()
+        deletions = f"{count or 'no'} deletion is" if count <= 1 else f"{count:,} deletions are"
+        return f"the archive alone: what came after its newest checkpoint is not known; {deletions} on record there"
 
     @property
     def log_faults(self) -> Sequence[str]:
@@ -84,12 +95,13 @@ async def survey_at(
             async with stored_log_at(redis, data) as log:
                 heads = evidence.record if evidence else None
                 source = LoggedHistories(log, evidence.objects if evidence else None, heads)
-                yield Survey(tenant, source, evidence, log)
+                yield Survey(tenant, source, evidence, log, recorded_deletions(log, tenant, evidence))
             return
         async with reading_archive(settings) as (_, cold):
             if evidence is None or cold is None:
                 raise no_archive(data)
-            yield Survey(tenant, ArchivedHistories(evidence.objects, cold, evidence.record), evidence, None)
+            alone = ArchivedHistories(evidence.objects, cold, evidence.record)
+            yield Survey(tenant, alone, evidence, None, recorded_deletions(None, tenant, evidence))
 
 
 async def report_channels(survey: Survey, channels: Sequence[Channel], period: Period) -> list[ChannelReport]:

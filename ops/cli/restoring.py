@@ -16,10 +16,11 @@ from streams.archive.heads import Head
 from streams.archive.manifest import ArchiveSegment, Manifest
 from streams.archive.objects import ArchiveObjects, ChannelFolder
 from streams.archive.segments import SegmentCodec, read_line
+from streams.audit.deletion_records import DeletionRecords
 from streams.channel import Channel
 from streams.errors import ArchiveDiffers
 from streams.records.archive import ArchiveRecords, ChannelFacts, DamagedFacts
-from streams.records.deletions import EVENT, deletions_of
+from streams.records.deletions import deletions_of
 from streams.records.rebuilding import RebuiltRecords, RestoredChannels
 from streams.redis.log import Log
 from streams.redis.server import new_epoch
@@ -76,17 +77,16 @@ class ChannelRestorer:
         return Restorable(channel, head.epoch, manifest, max(0, head.begin + head.size - archived))
 
     async def _deleted(self, tenant: str) -> set[tuple[str, str]]:
+        """The channels that were deleted, with the epoch that ended: the records of all lives of `system:deletions` count.
+
+        Raises:
+            ArchiveDiffers: one of them cannot be read; a channel that was deleted might come back.
+        """
         place = deletions_of(tenant)
-        found = set[tuple[str, str]]()
-        newest = {head.epoch: head for head in self._heads.get(place.path, ())}
-        for head in newest.values():  # the records may have begun anew, and those before count as well
-            folder = ChannelFolder(self._objects, place, head.epoch)
-            manifest = await folder.newest_manifest(head.manifest)
-            for segment in manifest.segments if manifest else ():
-                for line in await self._lines(folder, segment):
-                    if (entry := read_line(line)).type == EVENT.encode():
-                        found.add((str(entry.payload["channel"]), str(entry.payload["epoch"])))
-        return found
+        records = DeletionRecords(tenant, None, self._objects, self._heads.get(place.path, ()))
+        if faults := await records.faults():
+            raise ArchiveDiffers(f"the records of deletions cannot all be read: {faults[0]}")
+        return await records.lives()
 
     async def _lines(self, folder: ChannelFolder, segment: ArchiveSegment) -> list[bytes]:
         data = await folder.segment(segment)

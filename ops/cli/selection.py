@@ -15,6 +15,8 @@ from streams.audit.sources import HistoryExtent, HistorySource
 from streams.channel import Channel
 from streams.cursor import START, Position
 from streams.envelope import Entry
+from streams.redis.deleted import Deletion
+from streams.times import rfc3339
 
 _LAST_OF_MS: Final = 2**64 - 1
 """The largest sequence number of a stream ID; the next ID belongs to the next millisecond."""
@@ -67,10 +69,14 @@ class Holes:
 
     Attributes:
         told: the first sentences about them, which are printed as they are found.
+        deleted: sentences about channels that were deleted and not written since, printed as well.
+        unread_count: number of events that are recorded, but not in the archive that is read alone.
     """
 
     def __init__(self) -> None:
         self.told: list[str] = []
+        self.deleted: list[str] = []
+        self.unread_count = 0
         self._seq: int | None = None
         self._extent = HistoryExtent(Position(START, 0), 0, 0)
         self._name = ""
@@ -79,6 +85,8 @@ class Holes:
     def begin(self, channel: Channel, wanted: Selection, extent: HistoryExtent) -> None:
         """Start with a channel; events up to the extent's `removed` are gone."""
         self._extent, self._name, self._is_to_end, self._seq = extent, channel.wire, wanted.upto == "+", None
+        if (deletion := extent.deletion) is not None:
+            self._tell_deletion(deletion, is_ended=extent.is_ended)
         removed = extent.removed
         if removed.seq and is_before(wanted.after, removed.id):
             self._tell(f"events up to seq {removed.seq} ({removed.id}) were removed; it begins after them")
@@ -100,8 +108,25 @@ class Holes:
         if self._is_to_end and self._seq is not None and self._seq < extent.head_seq:
             self._tell(f"seq {self._seq + 1} to {extent.head_seq} are missing at the end")
         if self._is_to_end and extent.recorded_seq > extent.head_seq:
-            told = f"seq {extent.head_seq + 1} to {extent.recorded_seq} are recorded, but not yet in the archive"
+            self.unread_count += extent.recorded_seq - extent.head_seq
+            where = "not in the archive" if extent.is_ended else "not yet in the archive"
+            told = f"seq {extent.head_seq + 1} to {extent.recorded_seq} are recorded, but {where}"
             print(f"{self._name}: {told}", file=sys.stderr)
+
+    @property
+    def is_whole(self) -> bool:
+        """True if everything is there that was ever recorded in the present lives of the channels."""
+        return not (self.told or self.deleted or self.unread_count)
+
+    def _tell_deletion(self, deletion: Deletion, *, is_ended: bool) -> None:
+        told = f"deleted by {deletion.by} at {rfc3339(deletion.at_ms)}, after event {deletion.seq:,}"
+        if not is_ended:
+            print(f"{self._name}: an earlier history of this name was {told}; it is not part of this", file=sys.stderr)
+            return
+        self.deleted.append(f"{self._name} was {told}")
+        print(
+            f"{self.deleted[-1]}; `hub audit export --archive-only` writes what the archive has of it", file=sys.stderr
+        )
 
     def _tell(self, sentence: str) -> None:
         if len(self.told) < TOLD_MAX:

@@ -189,8 +189,9 @@ async def read_leaves(folder: ChannelFolder, heads: Sequence[Head], add_fault: A
 
 @dataclass(slots=True)
 class ArchiveReport:
-    """The facts about a channel's archive that an audit found."""
+    """The facts about a channel's archive that an audit found; `events` is the number of those that could be read."""
 
+    events: int = 0
     segments: int = 0
     archived_from_seq: int = 0
     archived_to_seq: int = 0
@@ -293,6 +294,7 @@ class ArchiveCheck:
         except SegmentDamaged as error:
             add_fault(segment.first_seq, f"segment {segment.name}: {error}")
             return
+        self.report.events += len(entries)
         expected = segment.first_seq
         for entry in entries:
             if entry.seq != expected:

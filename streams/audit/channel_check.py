@@ -8,12 +8,13 @@ from typing import Any, Final
 
 from streams.archive.heads import Head
 from streams.archive.objects import ArchiveObjects
-from streams.audit.archive_check import ArchiveCheck, HeadRecord
-from streams.channel import Channel
+from streams.audit.archive_check import ArchiveCheck, ArchiveReport, HeadRecord
+from streams.audit.deletion_records import DeletionRecords, RecordedDeletion, record_in
+from streams.channel import Channel, Kind
 from streams.cursor import START, id_order
 from streams.envelope import Entry
 from streams.errors import ChannelUnverified
-from streams.records.deletions import deletion_on_record, recorded_deletion
+from streams.records.deletions import PagedLog, deletions_of, recorded_deletion
 from streams.redis.deleted import Deletion
 from streams.redis.stored import ChannelRecord, StoredLog
 from streams.times import rfc3339
@@ -28,6 +29,10 @@ COVERS: Final = (
 COVERS_ARCHIVE: Final = (
     "all of that, and each event up to `covered_to_seq` against its leaf in a tree whose root is under a signed checkpoint; "
     "not newer events that were changed together with their checksum, nor the records beside the log"
+)
+COVERS_ALONE: Final = (
+    "each event in the archive, against its leaf in a tree whose root is under a signed checkpoint, and the deletions that the "
+    "archive has; not what was written or deleted after the newest checkpoint"
 )
 ATTEMPTS_MAX: Final = 3
 """Maximum number of checks of a channel that is trimmed during each; every check starts over."""
@@ -57,12 +62,25 @@ class ArchiveEvidence:
         return replace(self, record=await self.again()) if covered_seq else self
 
 
-async def verify_log(log: StoredLog, channel: Channel, evidence: ArchiveEvidence | None = None) -> Audit:
-    """Audit a channel.
+def recorded_deletions(log: PagedLog | None, tenant: str, evidence: ArchiveEvidence | None) -> DeletionRecords:
+    """The deletions of a tenant that are on record in the log and in the archive."""
+    if evidence is None:
+        return DeletionRecords(tenant, log)
+    return DeletionRecords(tenant, log, evidence.objects, evidence.heads_of(deletions_of(tenant)))
+
+
+async def verify_log(
+    log: StoredLog,
+    channel: Channel,
+    evidence: ArchiveEvidence | None = None,
+    deletions: DeletionRecords | None = None,
+) -> Audit:
+    """Audit a channel; `deletions` are those of its tenant, where they are read once for several channels.
 
     Raises:
         ChannelUnverified: neither Redis nor the archive knows the channel, or it was trimmed during every attempt.
     """
+    deletions = deletions or recorded_deletions(log, channel.tenant, evidence)
     for _ in range(ATTEMPTS_MAX):
         before, unchecked_before = await log.record(channel), log.unchecked_count
         if evidence is not None:
@@ -70,7 +88,7 @@ async def verify_log(log: StoredLog, channel: Channel, evidence: ArchiveEvidence
         heads = evidence.heads_of(channel) if evidence else ()
         if not before.is_known and not heads:
             raise ChannelUnverified(f"no such channel: {channel.wire} of tenant {channel.tenant}")
-        deletion, recorded = await _last_deletion(log, channel, before, heads)
+        deletion, recorded = await _last_deletion(log, channel, before, heads, deletions)
         if deletion is not None and not before.seq:
             found = Audit(channel, None)
             found.take_deletion(deletion, recorded)
@@ -96,18 +114,21 @@ async def verify_log(log: StoredLog, channel: Channel, evidence: ArchiveEvidence
 
 
 async def _last_deletion(
-    log: StoredLog, channel: Channel, record: ChannelRecord, heads: Sequence[Head]
-) -> tuple[Deletion | None, Entry | None]:
-    """The last deletion of a channel, and the event that records it; after a restore, that event alone is left."""
+    log: StoredLog, channel: Channel, record: ChannelRecord, heads: Sequence[Head], deletions: DeletionRecords
+) -> tuple[Deletion | None, RecordedDeletion | None]:
+    """The last deletion of a channel, and its record; after a restore there is no mark in Redis, and the record alone tells."""
     if record.deletion is not None:
-        return record.deletion, await recorded_deletion(log, channel, record.deletion)
-    if record.is_known or not heads:
+        near = await recorded_deletion(log, channel, record.deletion)  # where it should be: the others need not be read
+        found = record_in(near)[1] if near else await deletions.of(channel, record.deletion.epoch)
+        return record.deletion, found
+    if not heads or heads[-1].epoch == record.epoch:
         return None, None
-    return await deletion_on_record(log, channel, heads[-1].epoch) or (None, None)
+    found = await deletions.of(channel, heads[-1].epoch)
+    return (found.deletion, found) if found else (None, None)
 
 
-async def verify_archive(channel: Channel, evidence: ArchiveEvidence) -> Audit:
-    """Audit a channel in an archive alone, without any Redis.
+async def verify_archive(channel: Channel, evidence: ArchiveEvidence, deletions: DeletionRecords) -> Audit:
+    """Audit a channel in an archive alone, without any Redis; `deletions` are those of its tenant in this archive.
 
     Raises:
         ChannelUnverified: the archive does not know the channel.
@@ -115,8 +136,12 @@ async def verify_archive(channel: Channel, evidence: ArchiveEvidence) -> Audit:
     heads = evidence.heads_of(channel)
     if not heads:
         raise ChannelUnverified(f"no such channel in the archive: {channel.wire} of tenant {channel.tenant}")
-    found = Audit(channel, None)
-    await found.take_archive(evidence, heads)
+    ended, last = await deletions.of(channel, heads[-1].epoch), await deletions.last_of(channel)
+    found = Audit(channel, None, last.deletion if last else None)
+    if ended is not None:
+        found.take_deletion(ended.deletion, ended)
+    await found.take_archive(evidence, [one for one in heads if one.epoch == heads[-1].epoch])
+    await found.take_alone(deletions)
     return found
 
 
@@ -132,6 +157,7 @@ class Audit:
     Attributes:
         faults: the errors found, as sentences.
         first_bad_seq: the seq of the first error; None if there is none.
+        unknown: what an archive alone cannot tell of this channel, as sentences.
     """
 
     def __init__(
@@ -144,12 +170,14 @@ class Audit:
     ) -> None:
         self.faults: list[str] = []
         self.first_bad_seq: int | None = None
+        self.unknown: list[str] = []
         self._channel, self._record, self._before = channel, record, deletion
         self._ended: Deletion | None = None
+        self._known: dict[str, Any] | None = None
         self._deleted: dict[str, Any] | None = None
         self._first_seq = self._seq = record.floor.seq if record else 0
         self._id = record.floor.id if record else START
-        self._count = self._unchecked_count = 0
+        self._count = self._hot_only_count = self._unchecked_count = 0
         self._archive: ArchiveCheck | None = None
         self._evidence: ArchiveEvidence | None = None
         if record is None:
@@ -201,20 +229,35 @@ class Audit:
             told = f"events up to seq {record.floor.seq} were trimmed, but the archive ends with seq {max(archived, begin)}"
             self._add_fault(max(archived, begin) + 1, told)
 
-    def take_deletion(self, deletion: Deletion, recorded: Entry | None) -> None:
-        """Take the mark of a deletion, after which nothing was written, and the event that records it."""
+    def take_deletion(self, deletion: Deletion, recorded: RecordedDeletion | None) -> None:
+        """Take the mark of a deletion, after which nothing was written, and its record."""
         self._ended = deletion
         self._deleted = {"at": rfc3339(deletion.at_ms), "by": deletion.by, "to_seq": deletion.seq}
         if recorded is None:
             told = f"{deletion.seq} events were deleted by {deletion.by}, but system:deletions has no record of it"
             self._add_fault(1, f"{told}: the deletion was cut off and `hub delete` completes it, or the mark is forged")
-        elif recorded.payload["seq"] != deletion.seq:
-            told = (
-                f"the deletion is recorded with {recorded.payload['seq']} events, the mark in Redis has {deletion.seq}"
-            )
+        elif recorded.deletion.seq != deletion.seq:
+            told = f"the deletion is recorded with {recorded.deletion.seq} events, the mark in Redis has {deletion.seq}"
             self._add_fault(1, told)
         else:
-            self._deleted["record"] = recorded.id.decode()
+            self._deleted["record"] = recorded.event_id
+
+    async def take_alone(self, deletions: DeletionRecords) -> None:
+        """Take what an archive alone tells of deletions, and what it cannot tell."""
+        checkpoint = self._evidence.record.checkpoint if self._evidence else None
+        known_until = rfc3339(checkpoint.time_s * 1_000) if checkpoint else None
+        unread, faults = await deletions.unread_count(), await deletions.faults()
+        self._known = {"records": await deletions.count(), "unread": unread, "known_until": known_until}
+        if self.unread_count and self._deleted is None:
+            first, last = self._newest_read + 1, self._newest_read + self.unread_count
+            self.unknown.append(f"seq {first} to {last} are recorded under a checkpoint, but not in the archive")
+        if self._deleted is not None or self._channel.kind is Kind.SYSTEM:
+            return
+        if faults:
+            told = f"it may have been deleted, because the records of deletions cannot all be read: {faults[0]}"
+            self._add_fault(1, told)
+        elif unread:
+            self.unknown.append(f"it may have been deleted: {unread} records of deletions are not in the archive")
 
     def take(self, entry: Entry) -> None:
         """Check the next event of the stream."""
@@ -235,6 +278,9 @@ class Audit:
         if seq != self._seq + 1:
             self._add_fault(self._seq + 1, f"seq {seq} ({event_id}) follows {self._seq}")
         self._id, self._seq, self._count = event_id, seq, self._count + 1
+        archived = self._archive.report if self._archive else None
+        if archived is None or not archived.archived_from_seq <= seq <= archived.archived_to_seq:
+            self._hot_only_count += 1
 
     def end(self, seq_now: int, unchecked_count: int = 0) -> None:
         """Finish the check; `seq_now` is the recorded seq after the last event was read."""
@@ -296,20 +342,28 @@ class Audit:
         return max(self._seq, self._archive.report.archived_to_seq if self._archive else 0)
 
     def to_json(self) -> dict[str, Any]:
-        """The report: number of events, range, errors; with an archive, its facts."""
+        """The report: number of events in Redis, in the archive, and in both together; range, errors, facts of the archive."""
         record = self._record
+        archived = self._archive.report if self._archive else ArchiveReport()
+        covers = COVERS_ARCHIVE if self._archive and self._archive.leaves else COVERS
         report: dict[str, Any] = {
             "channel": self._channel.wire,
             "epoch": record.epoch if record else None,
-            "events": self._count,
-            "from_seq": self._first_seq + 1,
-            "to_seq": self._seq,
-            "whole": not self.faults and self._deleted is None,
+            "events": archived.events + self._hot_only_count,
+            "hot_events": self._count,
+            "archived_events": archived.events,
+            "from_seq": min(self._first_seq + 1, archived.archived_from_seq)
+            if archived.events
+            else self._first_seq + 1,
+            "to_seq": max(self._seq, archived.archived_to_seq) if archived.events else self._seq,
+            "whole": not self.faults and not self.unknown and self._deleted is None,
             "first_bad_seq": self.first_bad_seq,
             "faults": self.faults,
             "without_checksum": self._unchecked_count,
-            "covers": COVERS_ARCHIVE if self._archive and self._archive.leaves else COVERS,
+            "covers": covers if self._known is None else COVERS_ALONE,
         }
+        if self._known is not None:
+            report |= {"unknown": self.unknown, "deletions": self._known}
         if self._deleted is not None:
             report["deleted"] = self._deleted
         if self._archive is None or self._evidence is None:

@@ -12,11 +12,14 @@ from streams.archive.heads import Head
 from streams.archive.manifest import ArchiveMark
 from streams.archive.objects import ArchiveObjects, ChannelFolder
 from streams.audit.archive_check import HeadRecord
+from streams.audit.deletion_records import DeletionRecords
 from streams.channel import Channel, channel_from_path
 from streams.cursor import START, Position, ms_of_id
 from streams.envelope import Entry
 from streams.errors import ArchiveDiffers, ChannelUnverified
+from streams.records.deletions import deletions_of
 from streams.records.listed_channels import listed_channels
+from streams.redis.deleted import Deletion
 from streams.redis.replay import PAGE_EVENTS
 from streams.redis.stored import ChannelRecord, StoredLog
 from streams.times import rfc3339
@@ -29,11 +32,15 @@ class HistoryExtent(NamedTuple):
         removed: the newest event that cannot be read any more.
         head_seq: the newest event that can be read.
         recorded_seq: the newest event that is known; an archive alone may not have it yet.
+        deletion: the newest deletion of the channel, if it has been deleted.
+        is_ended: nothing was written since; an archive may still have events from before.
     """
 
     removed: Position
     head_seq: int
     recorded_seq: int
+    deletion: Deletion | None = None
+    is_ended: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +55,7 @@ class AuditedChannel:
         archived_to, covered_to: the newest event in the archive; the newest one under a checkpoint; 0 if there is none.
         active_ms: time of the newest event that is known; None if there is none.
         fault: a sentence, if its manifest cannot be read.
+        deletion: the deletion that ended it, if nothing was written since.
     """
 
     channel: Channel
@@ -60,6 +68,7 @@ class AuditedChannel:
     covered_to: int
     active_ms: int | None
     fault: str | None = None
+    deletion: Deletion | None = None
 
     @property
     def count(self) -> int:
@@ -88,6 +97,8 @@ class AuditedChannel:
             "covered_to": self.covered_to or None,
             "last_activity": None if self.active_ms is None else rfc3339(self.active_ms),
         }
+        if (ended := self.deletion) is not None:
+            facts["deleted"] = {"at": rfc3339(ended.at_ms), "by": ended.by, "to_seq": ended.seq}
         return facts | ({"fault": self.fault} if self.fault else {})
 
 
@@ -122,11 +133,15 @@ class LoggedHistories:
     def __init__(self, log: StoredLog, objects: ArchiveObjects | None = None, heads: HeadRecord | None = None) -> None:
         self._log, self._objects = log, objects
         self._heads = heads or HeadRecord()
+        self._deletions = _Deletions(log, objects, self._heads)
 
     async def extent(self, channel: Channel) -> HistoryExtent:
         """See HistorySource."""
-        record = await self._record(channel)
-        return HistoryExtent(self._log.floor_of(record), record.seq, record.seq)
+        record = await self._log.record(channel)
+        deletion = await self._deletion(channel, record)
+        if not record.is_known and deletion is None:
+            raise ChannelUnverified(f"no such channel: {channel.wire} of tenant {channel.tenant}")
+        return HistoryExtent(self._log.floor_of(record), record.seq, record.seq, deletion, is_ended=not record.seq)
 
     async def page(self, channel: Channel, after: str = START, upto: str = "+") -> list[Entry]:
         """See HistorySource."""
@@ -142,18 +157,23 @@ class LoggedHistories:
             if channel not in seen:
                 yield await self._described(channel)
 
-    async def _record(self, channel: Channel) -> ChannelRecord:
-        record = await self._log.record(channel)
-        if not record.is_known:
-            raise ChannelUnverified(f"no such channel: {channel.wire} of tenant {channel.tenant}")
-        return record
+    async def _deletion(self, channel: Channel, record: ChannelRecord) -> Deletion | None:
+        """The newest deletion, as Redis marks it; after a restore there is no mark, and its record alone tells."""
+        if record.deletion is not None or record.is_known:
+            return record.deletion
+        found = await self._deletions.of(channel.tenant).last_of(channel)
+        return found.deletion if found else None
 
     async def _described(self, channel: Channel) -> AuditedChannel:
         record = await self._log.record(channel)
         heads = self._heads.heads.get(channel.path)
+        deletion = None if record.seq else await self._deletion(channel, record)
         if not record.is_known and heads and self._objects is not None:
-            lost = await _described_in_archive(self._objects, channel, heads[-1])
-            return lost if lost.fault else _with_fault(lost, "Redis has no trace of this channel")
+            lost = replace(
+                await _described_in_archive(self._objects, channel, heads[-1]), hot_count=0, deletion=deletion
+            )
+            is_told = lost.fault is not None or deletion is not None
+            return lost if is_told else replace(lost, fault="Redis has no trace of this channel")
         newest = record.last_id or (record.covered.id if record.covered.seq else None)
         size_bytes, fault = 0, None
         if self._objects is not None and record.epoch is not None:
@@ -170,6 +190,7 @@ class LoggedHistories:
             covered_to=record.covered.seq,
             active_ms=ms_of_id(newest) if newest else None,
             fault=fault,
+            deletion=deletion,
         )
 
 
@@ -185,12 +206,20 @@ class ArchivedHistories:
     def __init__(self, objects: ArchiveObjects, cold: ColdReader, heads: HeadRecord) -> None:
         self._objects, self._cold, self._heads = objects, cold, heads
         self._places: dict[Channel, ArchivePlace] = {}
+        self._deletions = _Deletions(None, objects, heads)
 
     async def extent(self, channel: Channel) -> HistoryExtent:
         """See HistorySource."""
         head, mark = self._head_of(channel), (await self._place(channel)).mark
         begin = mark.removed if mark.number else Position(START, head.begin)
-        return HistoryExtent(begin, mark.upto.seq if mark.number else head.begin, head.begin + head.size)
+        ended, last = await self._ended(channel), await self._deletions.of(channel.tenant).last_of(channel)
+        return HistoryExtent(
+            begin,
+            mark.upto.seq if mark.number else head.begin,
+            max(head.begin + head.size, ended.seq if ended else 0),
+            last.deletion if last else None,
+            is_ended=ended is not None,
+        )
 
     async def page(self, channel: Channel, after: str = START, upto: str = "+") -> list[Entry]:
         """See HistorySource."""
@@ -200,7 +229,13 @@ class ArchivedHistories:
     async def channels(self, tenant: str, pattern: str = "*") -> AsyncIterator[AuditedChannel]:
         """See HistorySource."""
         for channel in _fitting(self._heads, tenant, pattern):
-            yield await _described_in_archive(self._objects, channel, self._head_of(channel))
+            found = await _described_in_archive(self._objects, channel, self._head_of(channel))
+            yield replace(found, deletion=await self._ended(channel))
+
+    async def _ended(self, channel: Channel) -> Deletion | None:
+        """The deletion that ended the newest life that a checkpoint names; None if none is in the archive."""
+        found = await self._deletions.of(channel.tenant).of(channel, self._head_of(channel).epoch)
+        return found.deletion if found else None
 
     def _head_of(self, channel: Channel) -> Head:
         heads = self._heads.heads.get(channel.path)
@@ -262,5 +297,15 @@ async def _archive_bytes(folder: ChannelFolder, number: int) -> tuple[int, str |
     return sum(one.bytes for one in manifest.segments), None
 
 
-def _with_fault(one: AuditedChannel, fault: str) -> AuditedChannel:
-    return replace(one, hot_count=0, fault=fault)
+class _Deletions:
+    """The deletions on record, of each tenant that is asked for."""
+
+    def __init__(self, log: StoredLog | None, objects: ArchiveObjects | None, heads: HeadRecord) -> None:
+        self._log, self._objects, self._heads = log, objects, heads
+        self._by_tenant: dict[str, DeletionRecords] = {}
+
+    def of(self, tenant: str) -> DeletionRecords:
+        if tenant not in self._by_tenant:
+            heads = self._heads.heads.get(deletions_of(tenant).path, ())
+            self._by_tenant[tenant] = DeletionRecords(tenant, self._log, self._objects, heads)
+        return self._by_tenant[tenant]

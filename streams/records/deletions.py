@@ -13,7 +13,6 @@ from streams.channel import Channel, Kind
 from streams.cursor import ms_of_id
 from streams.envelope import Actor, Draft, Entry
 from streams.events.validation import appendable
-from streams.json_bytes import parse
 from streams.records.runs import home_guard_name
 from streams.records.scripts import load
 from streams.records.upload_store import UploadStore
@@ -23,7 +22,7 @@ from streams.redis.groups import list_parked
 from streams.redis.keys import DEFAULT_LIMITS
 from streams.redis.log import Log
 from streams.redis.server import new_epoch
-from streams.times import milliseconds_of_text, rfc3339
+from streams.times import rfc3339
 
 DELETIONS: Final = "deletions"
 """The name of the channel, of the kind `system`."""
@@ -64,16 +63,6 @@ async def recorded_deletion(log: PagedLog, channel: Channel, deletion: Deletion)
                 return entry
         after = page[-1].id.decode()
     return None
-
-
-async def deletion_on_record(log: PagedLog, channel: Channel, epoch: str) -> tuple[Deletion, Entry] | None:
-    """The deletion that ended an epoch, and the event that records it, for a Redis without a mark of it: after a restore."""
-    entry = await recorded_deletion(log, channel, Deletion(0, epoch, 0, ""))
-    if entry is None:
-        return None
-    payload, by = entry.payload, parse(entry.actor)
-    name = str(by["id"]) if isinstance(by, dict) else ""
-    return Deletion(milliseconds_of_text(str(payload["deleted_at"])), epoch, int(payload["seq"]), name), entry
 
 
 class SideKeys:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
@@ -271,7 +272,8 @@ def _line(one: AuditedChannel) -> str:
     told = (
         f"{one.channel.wire:<40}  #{one.head_seq:<9}  {one.count:>9} events  {one.where:<4}  {size:>12}  {archived:<22}"
     )
-    return f"{told}  {active}" + (f"  {one.fault}" if one.fault else "")
+    ended = f"  deleted by {one.deletion.by}" if one.deletion else ""
+    return f"{told}  {active}{ended}" + (f"  {one.fault}" if one.fault else "")
 
 
 @app.command()
@@ -292,7 +294,8 @@ def export(
 ) -> None:
     """Write the events to a file, those in Redis and those in the archive; exit with 1 if some are missing or damaged.
 
-    What is missing is named on stderr, and the file then has all the others. Parquet needs pyarrow
+    What is missing is named on stderr, and the file then has all the others. So is a channel that was deleted: if it is CHANNEL,
+    the command exits with 1; with --archive-only the file has what the archive keeps of it. Parquet needs pyarrow
     (pip install 'realtime-hub[parquet]').
 
     Example: hub audit export conversation:42 --tenant acme --format csv -o history.csv
@@ -359,7 +362,7 @@ async def _report(
         found = AuditReport(
             tenant=tenant,
             scope=place.wire if place else f"all channels of {tenant}",
-            source="the archive alone" if is_archive_only else "Redis and the archive" if survey.evidence else "Redis",
+            source=await survey.told_source(),
             period=asked,
             channels=await report_channels(survey, channels, asked),
             checkpoints=await report_checkpoints(survey, asked, known, known_keys),
@@ -367,6 +370,7 @@ async def _report(
             log_faults=survey.log_faults if place is None else (),
             tool=f"realtime-hub {version('realtime-hub')}",
             made_ms=round(time.time() * 1000),
+            unread_deletions=await survey.deletions.unread_count() if is_archive_only else 0,
         )
     page = found.to_html().encode()
     with whole_file(out.with_name(f"{out.name}.sig")) as file:
@@ -393,7 +397,10 @@ async def _export(
         if not channels:
             raise CommandFailed(f"tenant {tenant} has no channels")
         count, holes = await export_events(source, channels, wanted, ExportFormat(form), out)
-    print(json.dumps({"events": count, "channels": len(channels), "file": str(out), "whole": not holes.told}))
+    told = {"events": count, "channels": len(channels), "file": str(out), "whole": holes.is_whole}
+    print(json.dumps(told | ({"deleted": len(holes.deleted)} if holes.deleted else {})))
+    if place and holes.deleted:
+        raise CommandFailed(holes.deleted[0])
     if holes.told:
         raise CommandFailed(f"this is not all: {holes.told[0]}")
 
@@ -452,5 +459,7 @@ async def _verify(
 
 def _tell(place: Channel, found: Audit, bad: list[str]) -> None:
     print(json.dumps(found.to_json()))
+    for told in found.unknown:
+        print(f"{place.wire}: {told}", file=sys.stderr)
     if found.faults:
         bad.append(f"{place.wire} is not intact from seq {found.first_bad_seq}: {found.faults[0]}")

@@ -48,7 +48,7 @@ def replay(
     redis: Redis = "",
     data: Data = DEFAULT_DATA,
 ) -> None:
-    """Print the events in order, one per line; exit with 1 if some of them are missing, removed or damaged.
+    """Print the events in order, one per line; exit with 1 if some are missing or damaged, or the channel was deleted.
 
     Example: hub replay conversation:42 --tenant acme --types 'chat.*' --from 2026-11-23T00:00:00Z
     """
@@ -77,5 +77,5 @@ async def _replay(redis: str, data: Path, channel: Channel, wanted: Selection, p
             first_ms = at_ms if first_ms is None else first_ms
             await pace.wait_until(begun, (at_ms - first_ms) / 1000)
             print(line(entry.wire(name), form), flush=pace.is_limited)
-    if holes.told:
-        raise CommandFailed(f"this is not all: {holes.told[0]}")
+    if holes.deleted or holes.told:
+        raise CommandFailed((holes.deleted or [f"this is not all: {told}" for told in holes.told])[0])

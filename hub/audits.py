@@ -46,7 +46,7 @@ async def verify_channel(settings: Settings, channel: Channel) -> dict[str, Any]
                 again = partial(read_heads, archive, channel.tenant, _keys(settings))
                 evidence = ArchiveEvidence(archive, await again(), again)
             found = await verify_log(log, channel, evidence)
-            return {"told": found.told} | found.to_json()
+            return found.to_json()
         finally:
             log.close()
 

@@ -69,16 +69,25 @@ class Witness:
         """The newest checkpoint that was cosigned; None if there is none.
 
         Raises:
-            NoteRefused: the witness's own record is damaged.
+            CosigningRefused: the witness's own record is damaged, or lost.
         """
         path = self._folder / _NEWEST
-        return open_checkpoint(path.read_bytes(), [self._signer.public]).checkpoint if path.exists() else None
+        if not path.exists():
+            cosigned = sorted(one.name for one in self._folder.iterdir() if one.name.isdecimal())
+            if cosigned:
+                told = f"{path} is gone, but {len(cosigned)} checkpoints were cosigned"
+                raise CosigningRefused(f"{told}: look who removed it, then copy {cosigned[-1]} to {_NEWEST}")
+            return None
+        try:
+            return open_checkpoint(path.read_bytes(), [self._signer.public]).checkpoint
+        except NoteRefused as error:
+            raise CosigningRefused(f"{path} is not what this witness has written: {error}") from error
 
     async def look(self, now_s: int) -> Witnessed | None:
         """Cosign the newest checkpoint of the archive; None if there is none yet.
 
         Raises:
-            CosigningRefused: it does not continue what was cosigned.
+            CosigningRefused: it does not continue what was cosigned, or the witness has lost its own record.
             ArchiveUnavailable: the archive cannot be read.
         """
         number = await self._log.checkpoint_count()

@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from functools import lru_cache
 from hashlib import sha256
 from typing import Final, Protocol
@@ -123,6 +123,27 @@ class TreeFolder:
             tile = await (self.tile(0, number) if width == TILE_WIDTH else self.tile_at_least(0, number, width))
             found = split_hashes(tile)
             yield found[max(low - first, 0) : high - first]
+
+    async def differences(self, tiles: Iterable[Tile]) -> AsyncIterator[tuple[int, str]]:
+        """Compare stored tiles with these, which follow from the leaves; incomplete ones of a later size will do.
+
+        Yields a sentence for each that differs, after the number of the first leaf below its first wrong hash.
+        """
+        for level, number, hashes in tiles:
+            at = 0
+            try:
+                found = await self.tile_at_least(level, number, len(hashes) // HASH_BYTES)
+            except ArchiveDiffers as error:
+                told = str(error)
+            else:
+                if found == hashes:
+                    continue
+                pairs = zip(split_hashes(found), split_hashes(hashes), strict=True)
+                at = next(at for at, (one, other) in enumerate(pairs) if one != other)
+                told = (
+                    f"tile {self._folder}/{tile_path(level, number)} does not fit the leaves below it: it was changed"
+                )
+            yield (number * TILE_WIDTH + at) * TILE_WIDTH**level, told
 
     async def write(self, full: list[Tile], tree: GrowingTree) -> None:
         """Store the tiles that were completed, and the incomplete ones of this size."""

@@ -156,8 +156,10 @@ def read_index(tail: bytes) -> list[Frame]:
         if found["format"] != FORMAT:
             raise SegmentDamaged(f"the segment has the format {found['format']}, this version reads {FORMAT}")
         return [Frame(*frame) for frame in found["frames"]]
+    except SegmentDamaged:
+        raise
     except (ValueError, KeyError, TypeError) as error:
-        raise SegmentDamaged(str(error) or "the index of a segment is damaged") from error
+        raise SegmentDamaged("the index of a segment is damaged") from error
 
 
 def _pages(entries: Sequence[Entry]) -> list[tuple[int, int]]:

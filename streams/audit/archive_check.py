@@ -12,8 +12,8 @@ from hashlib import sha256
 from typing import Any, Final
 
 from streams.archive.heads import Head, HeadLog
-from streams.archive.manifest import ArchiveSegment, Manifest
-from streams.archive.merkle import HASH_BYTES, GrowingTree, leaf_hash
+from streams.archive.manifest import ArchiveMark, ArchiveSegment, Manifest
+from streams.archive.merkle import HASH_BYTES, GrowingTree, Tile, leaf_hash
 from streams.archive.notes import Checkpoint, NoteRefused, Opened, PublicKey, open_checkpoint, read_checkpoint
 from streams.archive.objects import ArchiveObjects, ChannelFolder
 from streams.archive.segments import SegmentCodec, SegmentDamaged, line_of, read_line
@@ -58,7 +58,7 @@ async def read_heads(
         tenant: the tenant.
         keys: the keys that may have signed; without any, signatures are not checked.
         known: signed checkpoints that were kept elsewhere.
-        is_full: compare every checkpoint, not only the newest.
+        is_full: compare every checkpoint, not only the newest, and every tile of the log.
     """
     found, log = HeadRecord(), HeadLog(objects, tenant, "")
     found.count = await log.checkpoint_count()
@@ -77,7 +77,7 @@ async def read_heads(
     _check_times(trusted, found)
     for note in known:
         _add_known(note, keys, roots, size, found)
-    await _compare(log, size, roots, found)
+    await _compare(log, size, roots, found, has_tiles=is_full)
     return found
 
 
@@ -119,13 +119,15 @@ def _add_known(
     roots[kept.size] = ("the checkpoint that was kept elsewhere", kept)
 
 
-async def _compare(log: HeadLog, size: int, roots: dict[int, tuple[str, Checkpoint]], found: HeadRecord) -> None:
-    """Read all heads, and compare the root with each checkpoint's at its size."""
-    tree = GrowingTree()
+async def _compare(
+    log: HeadLog, size: int, roots: dict[int, tuple[str, Checkpoint]], found: HeadRecord, *, has_tiles: bool
+) -> None:
+    """Read all heads, and compare the root with each checkpoint's at its size, and the tiles with the heads."""
+    tree, tiles = GrowingTree(), list[Tile]()
     try:
         async for leaves in log.leaves(size):
             for leaf in leaves:
-                tree.append([leaf_hash(leaf)])
+                tiles += tree.append([leaf_hash(leaf)])
                 head = Head.parse(leaf)
                 found.heads.setdefault(head.channel, []).append(head)
                 if tree.size in roots and tree.root() != roots[tree.size][1].root:
@@ -133,8 +135,14 @@ async def _compare(log: HeadLog, size: int, roots: dict[int, tuple[str, Checkpoi
                     found.faults.append(
                         f"{named} does not fit the log of heads: one of its first {tree.size} was changed"
                     )
+            if has_tiles:
+                found.faults += [told async for _, told in log.tree.differences(tiles)]
+            tiles = []
     except (ArchiveDiffers, ValueError) as error:
         found.faults.append(f"the log of heads is damaged after {tree.size} of {size} heads: {error}")
+        return
+    if has_tiles:
+        found.faults += [told async for _, told in log.tree.differences(tree.partial())]
 
 
 class RecordedLeaves:
@@ -164,7 +172,7 @@ class RecordedLeaves:
 async def read_leaves(folder: ChannelFolder, heads: Sequence[Head], add_fault: AddFault) -> RecordedLeaves:
     """Read the leaf record of an epoch and compare its root with that of every head."""
     begin, size = heads[-1].begin, max(head.size for head in heads)
-    tree, hashes = GrowingTree(), bytearray()
+    tree, hashes, above = GrowingTree(), bytearray(), list[Tile]()
     by_size = {head.size: head for head in heads}
     good = 0
     try:
@@ -172,18 +180,22 @@ async def read_leaves(folder: ChannelFolder, heads: Sequence[Head], add_fault: A
             at = 0
             for until in sorted(one for one in by_size if tree.size < one <= tree.size + len(several) - at):
                 taken = until - tree.size
-                tree.append(several[at : at + taken])
+                above += tree.append(several[at : at + taken])
                 at += taken
                 if tree.root() != by_size[until].root:
                     told = f"the leaf record of seq {begin + good + 1} to {begin + until} does not fit its head"
                     add_fault(begin + good + 1, f"{told} under a checkpoint: tiles were changed")
                     return RecordedLeaves(begin, bytes(hashes))
                 good = until
-            tree.append(several[at:])
+            above += tree.append(several[at:])
+            above = [tile for tile in above if tile.level]
             hashes += b"".join(several)
     except ArchiveDiffers as error:
         upto = begin + len(hashes) // HASH_BYTES
         add_fault(upto + 1, f"{error}: the leaf record ends at seq {upto} of {begin + size}")
+        return RecordedLeaves(begin, bytes(hashes))
+    async for leaf, told in folder.tree.differences([*above, *(tile for tile in tree.partial() if tile.level)]):
+        add_fault(begin + leaf + 1, told)
     return RecordedLeaves(begin, bytes(hashes))
 
 
@@ -216,6 +228,7 @@ class ArchiveCheck:
         report: the facts found.
         leaves: the leaf record; None if no head names this epoch.
         begin, recorded_to_seq: the range that the newest head names.
+        unproved: segments that are missing, which a manifest newer than the newest head calls removed by a policy.
     """
 
     def __init__(self, objects: ArchiveObjects, channel: Channel, epoch: str, heads: Sequence[Head]) -> None:
@@ -225,6 +238,8 @@ class ArchiveCheck:
         self._codec = SegmentCodec()
         self.report = ArchiveReport()
         self.leaves: RecordedLeaves | None = None
+        self.unproved: list[ArchiveSegment] = []
+        self._manifest: Manifest | None = None
         self.begin = self._heads[-1].begin if self._heads else 0
         self.recorded_to_seq = self.begin + self._heads[-1].size if self._heads else 0
 
@@ -233,15 +248,40 @@ class ArchiveCheck:
         if self._heads:
             self.leaves = await read_leaves(self._folder, self._heads, add_fault)
             self.report.covered_to_seq = self.leaves.upto
-        manifest = await self._manifest(at_least, add_fault)
-        if manifest is None:
+            await self._compare_begin(add_fault)
+        covered, newest = await self._manifests(at_least, add_fault)
+        if newest is None:
             return
-        self.report.archived_from_seq = manifest.removed.seq + 1
-        self.report.archived_to_seq = manifest.upto.seq
-        for segment in manifest.segments:
-            self.report.segments += 1
-            self.report.bytes += segment.bytes
-            await self._segment(segment, add_fault)
+        self._manifest = newest
+        self.report.archived_from_seq = newest.removed.seq + 1
+        self.report.archived_to_seq = newest.upto.seq
+        removed = [one for one in covered.segments if one.last_seq <= newest.removed.seq] if covered else []
+        for segment in (*removed, *newest.segments):
+            await self._segment(segment, add_fault, is_removed=segment.last_seq <= newest.removed.seq)
+
+    def is_proved_by(self, heads: Sequence[Head]) -> bool:
+        """True if a later head of the channel names the manifest by which segments were removed."""
+        newest = self._manifest
+        named = [(head.manifest, head.manifest_sha256) for head in heads if head.epoch == self._folder.epoch]
+        return newest is not None and (newest.number, newest.sha256) in named
+
+    def fault_of_mark(self, mark: ArchiveMark) -> str | None:
+        """The sentence about a mark in Redis that says other than its manifest; None if they agree."""
+        newest = self._manifest
+        if newest is None or newest.number != mark.number or newest.mark == mark:
+            return None
+        told = f"the record in Redis has the archive from seq {mark.removed.seq + 1} to {mark.upto.seq}"
+        return f"{told}, manifest {mark.number} from {newest.removed.seq + 1} to {newest.upto.seq}: it was changed"
+
+    async def _compare_begin(self, add_fault: AddFault) -> None:
+        try:
+            begin = await self._folder.begin()
+        except ArchiveDiffers as error:
+            add_fault(self.begin + 1, str(error))
+            return
+        if begin is None or begin.seq != self.begin:
+            told = "is missing" if begin is None else f"names seq {begin.seq}"
+            add_fault(self.begin + 1, f"{self._folder.path}/begin.json {told}; the checkpoints name seq {self.begin}")
 
     async def begun_anew(self) -> str | None:
         """The words about a signed record that this epoch was begun because archiving had stopped; None without one."""
@@ -252,21 +292,21 @@ class ArchiveCheck:
         _, _, former, _, _, by, reason, fault = lines
         return f"archiving was begun anew by {by} after epoch {former} ({reason}), because: {fault}"
 
-    async def _manifest(self, at_least: int, add_fault: AddFault) -> Manifest | None:
+    async def _manifests(self, at_least: int, add_fault: AddFault) -> tuple[Manifest | None, Manifest | None]:
+        """The manifest under the newest head, and the newest there is."""
         head = self._heads[-1] if self._heads else None
         wanted = max(at_least, head.manifest if head else 0)
         try:
-            manifest = await self._folder.newest_manifest(wanted)
+            newest = await self._folder.newest_manifest(wanted)
+            covered = await self._folder.manifest(head.manifest) if head and head.manifest else None
         except ArchiveDiffers as error:
             oldest = self.leaves.begin + 1 if self.leaves else 1
             add_fault(oldest, str(error))
-            return await self._older_manifest(wanted)
-        named = manifest if head is None or manifest is None else await self._folder.manifest(head.manifest)
-        if head is not None and named is not None and head.manifest and named.sha256 != head.manifest_sha256:
-            add_fault(
-                named.removed.seq + 1, f"manifest {head.manifest} is not the one under the checkpoint: it was exchanged"
-            )
-        return manifest
+            return None, await self._older_manifest(wanted)
+        if head is not None and covered is not None and covered.sha256 != head.manifest_sha256:
+            told = f"manifest {head.manifest} is not the one under the checkpoint: it was exchanged"
+            add_fault(covered.removed.seq + 1, told)
+        return covered, newest
 
     async def _older_manifest(self, before: int) -> Manifest | None:
         for number in range(before - 1, 0, -1):
@@ -278,8 +318,14 @@ class ArchiveCheck:
                 return found
         return None
 
-    async def _segment(self, segment: ArchiveSegment, add_fault: AddFault) -> None:
+    async def _segment(self, segment: ArchiveSegment, add_fault: AddFault, *, is_removed: bool) -> None:
         data = await self._folder.segment(segment)
+        if data is None and is_removed:
+            self.unproved.append(segment)
+            return
+        if not is_removed:
+            self.report.segments += 1
+            self.report.bytes += segment.bytes
         if data is None:
             told = f"segment {segment.name} is missing: {segment.count} events, seq {segment.first_seq} to {segment.last_seq}"
             add_fault(segment.first_seq, told)

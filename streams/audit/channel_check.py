@@ -108,7 +108,7 @@ async def verify_log(
             after = page[-1].id.decode()
         now = await log.record(channel)
         found.end(now.seq, log.unchecked_count - unchecked_before)
-        if (now.floor, now.epoch) == (before.floor, before.epoch):
+        if (now.floor, now.epoch, now.mark.removed) == (before.floor, before.epoch, before.mark.removed):
             return found
     raise ChannelUnverified(f"{channel.wire} was trimmed during each of {ATTEMPTS_MAX} checks; verify it again")
 
@@ -209,6 +209,10 @@ class Audit:
         if (anew := await check.begun_anew()) is not None:
             self._add_fault(check.begin + 1, anew)
         await check.run(record.mark.number if record else 0, self._add_fault)
+        if check.unproved and not check.is_proved_by((await evidence.again()).heads.get(self._channel.path, ())):
+            for one in check.unproved:
+                told = f"segment {one.name} is missing: a manifest says that a policy removed it, but no checkpoint covers that"
+                self._add_fault(one.first_seq, told)
         if heads and heads[-1].epoch != epoch and not (self._before and self._before.epoch == heads[-1].epoch):
             lost = heads[-1]
             told = f"{lost.size} events of epoch {lost.epoch} are recorded, but the channel began anew: its stream was deleted"
@@ -224,10 +228,17 @@ class Audit:
         if covered > record.seq:
             found = "0 found" if record.last_id is None else f"the record names {record.seq}"
             self._add_fault(record.seq + 1, f"{covered - begin} events recorded under a checkpoint, {found} in Redis")
+        if (changed := check.fault_of_mark(record.mark)) is not None:
+            self._add_fault(begin + 1, changed)
         archived = check.report.archived_to_seq
         if record.floor.seq > max(archived, begin) and covered:
             told = f"events up to seq {record.floor.seq} were trimmed, but the archive ends with seq {max(archived, begin)}"
             self._add_fault(max(archived, begin) + 1, told)
+        elif record.floor.seq > max(record.mark.upto.seq, begin) and covered:
+            told = f"events up to seq {record.floor.seq} were trimmed, but the record in Redis names {record.mark.upto.seq} as archived"
+            self._add_fault(
+                begin + 1, f"{told}: its field `archive` was removed or changed, so readers do not get them"
+            )
 
     def take_deletion(self, deletion: Deletion, recorded: RecordedDeletion | None) -> None:
         """Take the mark of a deletion, after which nothing was written, and its record."""
@@ -318,7 +329,8 @@ class Audit:
             return f"{whole} No checkpoint covers them, so a forger with access to Redis would not show."
         signers = self._evidence.record.signers
         by = f"signed by {', '.join(signers)}" if signers else "whose signature this node cannot check"
-        return f"{whole} Up to {min(covered, newest):,} each is the one recorded under a checkpoint {by}."
+        rest = f" It is not all: {'; '.join(self.unknown)}." if self.unknown else ""
+        return f"{whole} Up to {min(covered, newest):,} each is the one recorded under a checkpoint {by}.{rest}"
 
     @property
     def deletion(self) -> str | None:
@@ -342,11 +354,12 @@ class Audit:
         return max(self._seq, self._archive.report.archived_to_seq if self._archive else 0)
 
     def to_json(self) -> dict[str, Any]:
-        """The report: number of events in Redis, in the archive, and in both together; range, errors, facts of the archive."""
+        """The report: result in words, events in Redis, in the archive and in both, range, errors, facts of the archive."""
         record = self._record
         archived = self._archive.report if self._archive else ArchiveReport()
         covers = COVERS_ARCHIVE if self._archive and self._archive.leaves else COVERS
         report: dict[str, Any] = {
+            "told": self.told,
             "channel": self._channel.wire,
             "epoch": record.epoch if record else None,
             "events": archived.events + self._hot_only_count,

@@ -122,6 +122,16 @@ def test_a_witness_cosigns_what_continues_and_refuses_the_rest(
     verify = ("audit", "verify", channel.wire, "--tenant", channel.tenant, "--redis", redis_url, "--data", str(data))
     assert command_line(*verify, "--known", str(cosigned))[0] == 0
 
+    record = cosigned.read_bytes()
+    for damaged, said in (
+        (None, "is gone, but 2 checkpoints were cosigned"),
+        (b"x", "is not what this witness has written"),
+    ):
+        cosigned.unlink() if damaged is None else cosigned.write_bytes(damaged)
+        code, _, err = command_line("witness", *where)
+        assert (code, said in err) == (1, True)
+    cosigned.write_bytes(record)
+
     log_folder = data / "archive" / "objects" / channel.tenant / "log"
     shutil.copytree(log_folder, kept)
     shutil.rmtree(log_folder / "checkpoint" / "000000000002")

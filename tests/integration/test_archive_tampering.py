@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 from redis import Redis
 
+from streams.archive.manifest import Manifest
 from streams.archive.notes import Signer
 from streams.archive.objects import channel_folder
 from streams.channel import Channel, parse_channel
@@ -83,9 +84,14 @@ class Scene(NamedTuple):
             fields[13] = checksum(self.channel.path.encode(), fields[3], fields[5], fields[7], fields[9], fields[11])
             self.rewrite(at, fields)
 
+    def part(self, path: Path) -> Path:
+        """The file with the bytes of an object."""
+        (part,) = [file for file in path.iterdir() if file.suffix != ".json"]
+        return part
+
     def flip(self, path: Path, at: int = 100) -> None:
         """A bit of an object."""
-        (part,) = [file for file in path.iterdir() if file.suffix != ".json"]
+        part = self.part(path)
         content = bytearray(part.read_bytes())
         content[at % len(content)] ^= 1
         part.write_bytes(content)
@@ -144,6 +150,8 @@ def test_an_untouched_channel_is_whole(scene: Scene, verify: Verify, command_lin
         "checkpoints": 2, "signed_by": ["hub.test"],
     }  # fmt: skip # a table
     assert "against its leaf" in report["covers"]
+    told = "Intact: events 1 to 600 are there, in order and undamaged. Up to 600 each is the one recorded under a checkpoint"
+    assert report["told"] == f"{told} signed by hub.test."
     code, out, _ = command_line(
         "audit", "verify", "--all", "--archive-only", "--tenant", scene.channel.tenant, "--data", str(data)
     )
@@ -163,7 +171,7 @@ def restore_old_log(scene: Scene) -> None:
 
 def sign_again(scene: Scene) -> None:
     """The newest checkpoint is signed by a key of the attacker's."""
-    (part,) = [file for file in newest(scene.log_folder / "checkpoint").iterdir() if file.suffix != ".json"]
+    part = scene.part(newest(scene.log_folder / "checkpoint"))
     text = part.read_bytes().partition(b"\n\n")[0] + b"\n"
     part.write_bytes(text + b"\n" + Signer("hub.test", os.urandom(32)).sign(text))
 
@@ -172,6 +180,23 @@ def set_back(scene: Scene) -> None:
     """The newest event is removed, and the record is set back."""
     scene.redis.xdel(scene.stream, scene.ids[-1])
     scene.redis.hset(scene.meta, "seq", EVENTS - 1)
+
+
+def forge_removal(scene: Scene) -> None:
+    """A manifest of the attacker's says that a policy removed the first segment, and the segment is removed."""
+    before = scene.folder / "manifest" / "0000000002.json"
+    forged = before.with_name("0000000003.json")
+    shutil.copytree(before, forged)
+    manifest = Manifest.parse(scene.part(before).read_bytes()).without(1)
+    scene.part(forged).write_bytes(manifest.to_json())
+    shutil.rmtree(min((scene.folder / "segment").iterdir()))
+    scene.redis.hset(scene.meta, "archive", str(manifest.mark))
+
+
+def forge_mark(scene: Scene) -> None:
+    """The record in Redis is made to say that a policy removed what is in the archive."""
+    number, _, _, upto_id, upto = scene.redis.hget(scene.meta, "archive").decode().split()  # type: ignore[union-attr]
+    scene.redis.hset(scene.meta, "archive", f"{number} {scene.ids[199]} 200 {upto_id} {upto}")
 
 
 TAMPERING: list[tuple[str, Callable[[Scene], object], int, str]] = [
@@ -191,6 +216,17 @@ TAMPERING: list[tuple[str, Callable[[Scene], object], int, str]] = [
     ("a bit flipped in a tile", lambda s: s.flip(s.folder / "tile" / "0" / "000"), 1, "tiles were changed"),
     ("a tile removed", lambda s: shutil.rmtree(s.folder / "tile" / "0" / "001"), 257,
      "is missing: the leaf record ends at seq 256"),
+    ("a bit flipped in a tile of a higher level", lambda s: s.flip(s.folder / "tile" / "1" / "000.p" / "2", 40), 257,
+     "tile/1/000 does not fit the leaves below it: it was changed"),
+    ("a tile of a higher level removed", lambda s: shutil.rmtree(s.folder / "tile" / "1" / "000.p"), 1, "/000.p/2 is missing"),
+    ("the beginning exchanged", lambda s: s.part(s.folder / "begin.json").write_text('{"id":"0-0","seq":9}'), 1,
+     "begin.json names seq 9; the checkpoints name seq 0"),
+    ("the beginning removed", lambda s: shutil.rmtree(s.folder / "begin.json"), 1, "begin.json is missing"),
+    ("a segment removed and a manifest forged that says so", forge_removal, 1,
+     "is missing: a manifest says that a policy removed it, but no checkpoint covers that"),
+    ("the record in Redis says that events were removed", forge_mark, 1, "from seq 201 to 500, manifest 2 from 1 to 500"),
+    ("the archive's mark removed from Redis", lambda s: s.redis.hdel(s.meta, "archive", "covered"), 1,
+     "events up to seq 500 were trimmed, but the record in Redis names 0 as archived"),
     ("the manifest rolled back", lambda s: shutil.rmtree(newest(s.folder / "manifest")), 1,
      "is missing: the archive was rolled back"),
     ("the log of heads rolled back", restore_old_log, 301, "600 events were under a checkpoint, the log of heads names 300"),
@@ -214,11 +250,24 @@ def test_every_tampering_is_found_and_named(
     assert "is not intact from seq" in err
 
 
+def test_a_tile_of_the_log_of_heads_is_compared_with_all(
+    scene: Scene, command_line: CommandLine, redis_url: str, data: Path
+) -> None:
+    """No proof fits a changed one, so the verification of a tenant reads them."""
+    scene.flip(scene.log_folder / "tile" / "0" / "000.p" / "2", 40)
+    where = ("--tenant", scene.channel.tenant, "--redis", redis_url, "--data", str(data))
+
+    code, out, err = command_line("audit", "verify", "--all", *where)
+
+    assert (code, json.loads(out)["whole"]) == (1, False)
+    assert "log/tile/0/000 does not fit the leaves below it: it was changed" in err
+
+
 def test_a_log_rewritten_with_the_hubs_own_key_is_given_away_by_a_checkpoint_kept_elsewhere(
     scene: Scene, verify: Verify, redis_url: str, data: Path, tmp_path: Path
 ) -> None:
     """Whoever has Redis, store and key writes a history that fits itself, and only what others hold tells."""
-    (part,) = [file for file in newest(scene.log_folder / "checkpoint").iterdir() if file.suffix != ".json"]
+    part = scene.part(newest(scene.log_folder / "checkpoint"))
     kept = tmp_path / "checkpoint"
     kept.write_bytes(part.read_bytes())
     scene.forge(550)

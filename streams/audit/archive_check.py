@@ -340,7 +340,7 @@ class ArchiveCheck:
         except SegmentDamaged as error:
             add_fault(segment.first_seq, f"segment {segment.name}: {error}")
             return
-        self.report.events += len(entries)
+        self.report.events += 0 if is_removed else len(entries)
         expected = segment.first_seq
         for entry in entries:
             if entry.seq != expected:

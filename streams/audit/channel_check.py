@@ -235,10 +235,9 @@ class Audit:
             told = f"events up to seq {record.floor.seq} were trimmed, but the archive ends with seq {max(archived, begin)}"
             self._add_fault(max(archived, begin) + 1, told)
         elif record.floor.seq > max(record.mark.upto.seq, begin) and covered:
-            told = f"events up to seq {record.floor.seq} were trimmed, but the record in Redis names {record.mark.upto.seq} as archived"
-            self._add_fault(
-                begin + 1, f"{told}: its field `archive` was removed or changed, so readers do not get them"
-            )
+            told = f"events up to seq {record.floor.seq} were trimmed, but the record in Redis names {record.mark.upto.seq}"
+            changed = "its field `archive` was removed or changed, so readers do not get them"
+            self._add_fault(begin + 1, f"{told} as archived: {changed}")
 
     def take_deletion(self, deletion: Deletion, recorded: RecordedDeletion | None) -> None:
         """Take the mark of a deletion, after which nothing was written, and its record."""

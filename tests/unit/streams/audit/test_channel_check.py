@@ -41,8 +41,8 @@ def test_a_whole_channel_has_no_faults() -> None:
     assert report == {
         "told": "Intact: events 1 to 3 are there, in order and undamaged. No checkpoint covers them, "
         "so a forger with access to Redis would not show.",
-        "channel": "conversation:1", "epoch": "e", "events": 3, "from_seq": 1, "to_seq": 3, "whole": True, "first_bad_seq": None,
-        "faults": [], "without_checksum": 0, "covers": COVERS,
+        "channel": "conversation:1", "epoch": "e", "events": 3, "hot_events": 3, "archived_events": 0, "from_seq": 1, "to_seq": 3,
+        "whole": True, "first_bad_seq": None, "faults": [], "without_checksum": 0, "covers": COVERS,
     }  # fmt: skip # a table
 
 

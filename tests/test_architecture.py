@@ -207,19 +207,25 @@ def tree_of(file: Path) -> ast.Module:
 
 
 @cache
+def nodes_of(file: Path) -> tuple[ast.AST, ...]:
+    """Everything in the file's tree, outermost first. Kept, because the walk takes most of the time of these tests."""
+    return tuple(ast.walk(tree_of(file)))
+
+
+@cache
 def imports_of(file: Path) -> tuple[tuple[str, bool], ...]:
     """Every module a file imports, with whether only type checkers see it."""
-    return tuple(_imports(file, tree_of(file)))
+    return tuple(_imports(file))
 
 
-def _imports(file: Path, tree: ast.Module) -> Iterator[tuple[str, bool]]:
+def _imports(file: Path) -> Iterator[tuple[str, bool]]:
     typing_only = {
         id(inner)
-        for node in ast.walk(tree)
+        for node in nodes_of(file)
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
         for inner in ast.walk(node)
     }
-    for node in ast.walk(tree):
+    for node in nodes_of(file):
         if isinstance(node, ast.Import):
             yield from ((alias.name, id(node) in typing_only) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -264,16 +270,17 @@ def test_rooms_import_only_the_rooms_below_them(package: str) -> None:
     assert [(room, other) for room, other in sorted(found) if room != other and other not in may_import[room]] == []
 
 
-def modules_imported_by(file: Path) -> set[str]:
+@cache
+def modules_imported_by(file: Path) -> frozenset[str]:
     """The modules of ours a file imports, typing imports included: `from hub import errors` names hub.errors."""
     found: set[str] = set()
-    for node in ast.walk(tree_of(file)):
+    for node in nodes_of(file):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             names = {f"{node.module}.{alias.name}" for alias in node.names}
             found |= names & MODULES.keys() or {node.module or ""}
-    return found & MODULES.keys()
+    return frozenset(found & MODULES.keys())
 
 
 MODULES: Final = {
@@ -297,12 +304,12 @@ def test_no_modules_import_each_other_in_a_circle(package: str) -> None:
 def attributes_set_by(file: Path) -> Iterator[str]:
     """Assignments to attributes that no class of the file declares, to another object than `self`."""
     declared: set[str] = set()
-    for node in ast.walk(tree_of(file)):
+    for node in nodes_of(file):
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             declared.add(node.target.id)
         elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and _is_self(node.value):
             declared.add(node.attr)
-    for node in ast.walk(tree_of(file)):
+    for node in nodes_of(file):
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and not _is_self(node.value):
             owner = ast.unparse(node.value).rpartition(".")[2]
             if node.attr not in declared and owner not in COUNTERS:
@@ -333,12 +340,15 @@ def test_third_party_packages_stay_in_their_place(third_party: str) -> None:
     assert wrong == []
 
 
-def constants_of(file: Path) -> Iterator[tuple[int, str]]:
+@cache
+def constants_of(file: Path) -> tuple[tuple[int, str], ...]:
     """Every text of a file that is no docstring, f-strings piece by piece."""
-    words = {id(node.value) for node in ast.walk(tree_of(file)) if isinstance(node, ast.Expr)}
-    for node in ast.walk(tree_of(file)):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str | bytes) and id(node) not in words:
-            yield node.lineno, node.value if isinstance(node.value, str) else node.value.decode("latin-1")
+    words = {id(node.value) for node in nodes_of(file) if isinstance(node, ast.Expr)}
+    return tuple(
+        (node.lineno, node.value if isinstance(node.value, str) else node.value.decode("latin-1"))
+        for node in nodes_of(file)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str | bytes) and id(node) not in words
+    )
 
 
 @pytest.mark.parametrize("literal", [REDIS_COMMAND, REDIS_KEY], ids=["command", "key"])
@@ -360,7 +370,7 @@ def test_the_general_client_is_the_job_queues_alone() -> None:
     wrong = [
         name_of(file)
         for file in SOURCES
-        for node in ast.walk(tree_of(file))
+        for node in nodes_of(file)
         if isinstance(node, ast.Attribute) and node.attr == "redis" and ast.unparse(node.value).endswith("log")
     ]
 
@@ -385,7 +395,7 @@ def test_pure_modules_ask_no_clock_by_method() -> None:
     wrong = [
         f"{name_of(file)}:{node.lineno}"
         for file in PURE
-        for node in ast.walk(tree_of(file))
+        for node in nodes_of(file)
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)
         and node.func.attr in CLOCK_CALLS

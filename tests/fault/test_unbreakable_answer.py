@@ -133,7 +133,7 @@ class Act:
 
     async def over(self) -> dict[str, Any]:
         """Until every device has seen everything; the run's `agent.complete`."""
-        complete = await self.client.end(await self.begun(), within_s=60)
+        complete = await self.client.end(await self.begun(), within_s=150)
         last = (await self.client.events())[-1].seq
         await self.audience.until(lambda: all(device.screen.seq >= last for device in self.devices))
         return complete
@@ -148,7 +148,7 @@ class Act:
             assert device.screen.texts(self.run_id) == ends, f"device {number}"
             if device.screen.starts == 1 and not device.is_harmed:
                 tapes = [shown.tape for shown in device.screen.messages.values()]
-                await self.audience.until(lambda tapes=tapes: tapes == ends, within_s=5)
+                await self.audience.until(lambda tapes=tapes: tapes == ends, within_s=60)
         assert [e.payload["run_id"] for e in events if e.type == b"agent.complete"] == [self.run_id]
         assert complete["attempts"] == 1 + sum(
             e.type == b"agent.status" and e.payload.get("reason") == "its worker was lost" for e in events

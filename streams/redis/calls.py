@@ -11,7 +11,7 @@ import re
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from time import monotonic
-from typing import Final
+from typing import Final, NamedTuple
 
 import hiredis
 from redis.exceptions import RedisError
@@ -86,6 +86,15 @@ def text_pairs(raw: Sequence[Reply]) -> dict[str, str]:
     return {name.decode(): value.decode() for name, value in pairs(raw).items()}
 
 
+class Asked(NamedTuple):
+    """A command that was sent, and the reply that is to come."""
+
+    wire: Wire
+    reply: asyncio.Future[Reply]
+    command: Argument
+    sent_s: float
+
+
 class Calls:
     """Calls one Redis over a connection, which the first call opens and the first call after a loss reopens.
 
@@ -132,14 +141,37 @@ class Calls:
             LogUnavailable: Redis is unreachable, too slow, or temporarily unable to serve; the call may be repeated.
             CommandRefused: Redis rejected the command as invalid.
         """
-        wire = await self._get()
-        sent_s = monotonic()
-        try:
-            reply = await wire.call(*args, timeout_s=self._timeout_s if timeout_s is None else timeout_s)
-        except hiredis.ReplyError as error:
-            raise self._refusal(wire, error) from error
-        self._replied(args[0] if timeout_s is None else b"", monotonic() - sent_s)
+        asked = await self.ask(*args)
+        if timeout_s is None:
+            return await self.answer(asked)
+        reply = await self._answer(asked, timeout_s)  # it may wait, and is then not slow
+        self._replied(b"", monotonic() - asked.sent_s)
         return reply
+
+    async def ask(self, *args: Argument) -> Asked:
+        """Send one command; `answer` waits for its reply, and the caller may work meanwhile.
+
+        Raises:
+            LogUnavailable: Redis is unreachable.
+        """
+        wire = await self._get()
+        return Asked(wire, wire.ask(*args), args[0], monotonic())
+
+    async def answer(self, asked: Asked) -> Reply:
+        """Wait for the reply to what was asked.
+
+        Raises:
+            LogUnavailable, CommandRefused: as `call`.
+        """
+        reply = await self._answer(asked, self._timeout_s)
+        self._replied(asked.command, monotonic() - asked.sent_s)
+        return reply
+
+    async def _answer(self, asked: Asked, timeout_s: float) -> Reply:
+        try:
+            return await asked.wire.answer(asked.reply, timeout_s=timeout_s)
+        except hiredis.ReplyError as error:
+            raise self._refusal(asked.wire, error) from error
 
     async def run(self, script: Script, keys: Sequence[bytes | str], *args: Argument) -> Reply:
         """Run a script by its digest, or by its text if Redis no longer has it cached (as after a restart).

@@ -86,9 +86,17 @@ class Wire(asyncio.Protocol):
             LogUnavailable: no reply came within `timeout_s`, or the connection was lost.
             hiredis.ReplyError: Redis refused the command.
         """
+        return await self.answer(self.ask(*args), timeout_s=timeout_s)
+
+    def ask(self, *args: Argument) -> asyncio.Future[Reply]:
+        """Send one command; `answer` waits for the reply, and the caller may work meanwhile."""
         waiter: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self.send(lambda reply: None if waiter.done() else waiter.set_result(reply), *args)
-        reply = await self._answered(waiter, timeout_s)
+        return waiter
+
+    async def answer(self, asked: asyncio.Future[Reply], *, timeout_s: float) -> Reply:
+        """Wait for the reply to what was asked; raises as `call`."""
+        reply = await self._answered(asked, timeout_s)
         if isinstance(reply, Exception):
             raise reply
         return reply

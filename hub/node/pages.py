@@ -10,36 +10,36 @@ import asyncio
 from typing import Final
 
 from hub.node.fanout import Fanout
-from streams.envelope import Entry
 from streams.redis.log import Log
 from streams.redis.replay import PAGE_EVENTS
+from streams.wire_page import WirePage
 
 SHARED_S: Final = 0.5
 """Seconds for which a page is shared after it was read."""
 SHARED_BYTES_MAX: Final = 4_194_304
-"""Maximum bytes of payloads in the shared pages of a node, about a third of what they take with their frames; a page that does
-not fit is not shared."""
+"""Maximum bytes of events in the shared pages of a node, about half of what they take with their frames; a page that does not fit
+is not shared."""
 
 
 class SharedPage:
-    """Events that were read together, oldest first, with their frames once they were encoded.
+    """Events that were read together, with their frames once they were encoded.
 
     Attributes:
-        entries: the events.
-        size_bytes: total bytes of their payloads.
+        events: the events.
+        size_bytes: total bytes of these.
     """
 
-    __slots__ = ("_frames", "entries", "size_bytes")
+    __slots__ = ("_frames", "events", "size_bytes")
 
-    def __init__(self, entries: list[Entry]) -> None:
-        self.entries = entries
-        self.size_bytes = sum(len(entry.data) for entry in entries)
+    def __init__(self, events: WirePage) -> None:
+        self.events = events
+        self.size_bytes = sum(map(len, events.lines))
         self._frames: dict[int, bytes] = {}
 
     def frames(self, fanout: Fanout, encoding: int) -> bytes:
         """Returns all events of the page as WebSocket frames for a client with this encoding."""
         if (made := self._frames.get(encoding)) is None:
-            made = self._frames[encoding] = fanout.encode([entry.wire(fanout.wire) for entry in self.entries], encoding)
+            made = self._frames[encoding] = fanout.encode(self.events.lines, encoding)
         return made
 
 
@@ -82,13 +82,13 @@ class SharedPages:
             del under_way[key]
             if kept and not under_way:
                 del self._under_way[fanout]
-        if page.entries and valid:
+        if page.events.lines and valid:
             self._share(fanout, key, page)
         return page
 
     async def _read(self, fanout: Fanout, key: tuple[str, str]) -> SharedPage:
         after, upto = key
-        return SharedPage(await self._log.page(fanout.channel, after, PAGE_EVENTS, upto))
+        return SharedPage(await self._log.replay.wire_page(fanout.channel, after, PAGE_EVENTS, upto))
 
     def _share(self, fanout: Fanout, key: tuple[str, str], page: SharedPage) -> None:
         if self._bytes + page.size_bytes > SHARED_BYTES_MAX or key in (shared := self._shared.setdefault(fanout, {})):

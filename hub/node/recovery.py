@@ -18,11 +18,12 @@ from hub.node.turns import Turns
 from hub.ports import NodePort, Subscriber
 from hub.protocol.replies import Opening, StateAt, resumed, subscribed
 from hub.protocol.subscription import Phase
+from streams.archive.segments import read_line
 from streams.channel import Channel
 from streams.cursor import Cursor, Gap, GapReason, Look, Position, judge
-from streams.envelope import unbroken, until_damage
 from streams.errors import LogUnavailable, StreamsError
 from streams.redis.replay import PAGE_EVENTS
+from streams.tracing import is_traced
 
 AGAIN_S: Final = 0.5
 """Seconds before another attempt to read a channel after Redis refused although reachable (BUSY, out of memory)."""
@@ -149,24 +150,22 @@ class Recovery:
         skipped. If an event has a later id than the position but not a higher seq, a replica was promoted
         that lacked the position: another history.
         """
-        connection, fanout = sub.connection, sub.fanout
-        entries = page.entries
-        if entries and entries[0].seq <= after_seq:
+        connection, fanout, events = sub.connection, sub.fanout, page.events
+        if events.read_count and events.first_seq <= after_seq:
             return False
-        new = [entry for entry in entries if entry.seq > sub.seq]
-        if not new:
+        if not events.read_count or (events.last_seq <= sub.seq and events.read_count == len(events.lines)):
             return fanout.position.seq <= sub.seq and sub.phase is not Phase.REPLAYING
-        new = unbroken(until_damage(new), sub.seq)
-        if not new:
-            return False  # the page begins with a hole, and so would the next one
-        if len(new) == len(entries):
+        if not events.first_seq <= sub.seq + 1 <= events.last_seq:
+            return False  # the page begins with a hole or a damaged event, and so would the next one
+        lines = events.lines[sub.seq + 1 - events.first_seq :]
+        if len(lines) == len(events.lines):
             connection.push(page.frames(fanout, connection.encoding))
         else:
-            connection.push(fanout.encode([entry.wire(fanout.wire) for entry in new], connection.encoding))
-        self._node.metrics.events_out += len(new)
+            connection.push(fanout.encode(lines, connection.encoding))
+        self._node.metrics.events_out += len(lines)
         if self._node.tracing is not None:
-            fanout.trace("replay", new, 0.0, 1)
-        sub.advance(new[-1].id.decode(), new[-1].seq)
+            fanout.trace("replay", [read_line(line) for line in lines if is_traced(line)], 0.0, 1)
+        sub.advance(events.last_id, events.last_seq)
         connection.flush()  # written now, so that the next page waits for the socket and not for the end of the loop iteration
         return True
 

@@ -529,7 +529,7 @@ class Subscriptions:
             await self._node.delay(principal, "replay")
             async with self._turns:
                 page = await self._recovery.pages.read(sub.fanout, sub.after, head.id)
-                pages_read = max(len(page.entries) / PAGE_EVENTS, page.size_bytes / PAGE_BYTES)
+                pages_read = max(page.events.read_count / PAGE_EVENTS, page.size_bytes / PAGE_BYTES)
                 self._node.charge(principal, "replay", pages_read)
                 is_sent = sub.phase is not Phase.REPLAYING or self._recovery.send_page(sub, page, seq)
             if not is_sent:

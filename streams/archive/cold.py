@@ -16,11 +16,12 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from streams.archive.manifest import ArchiveMark, ArchiveSegment, Manifest
 from streams.archive.objects import ArchiveObjects, ChannelFolder
-from streams.archive.segments import Frame, SegmentCodec, SegmentDamaged, read_index, read_line
+from streams.archive.segments import Frame, SegmentCodec, SegmentDamaged, place_of_line, read_index, read_line
 from streams.channel import Channel
 from streams.cursor import START, Look, Position
 from streams.envelope import DAMAGED, Entry
 from streams.errors import ArchiveDiffers
+from streams.wire_page import NO_EVENTS, WirePage
 
 READS_MAX: Final = 4
 """Number of reads of the store at a time, in one process."""
@@ -31,7 +32,7 @@ MANIFESTS_MAX: Final = 20_000
 INDEXES_MAX: Final = 8_192
 """Number of frames in the indexes that are kept, about 300 bytes each."""
 FRAMES_BYTES_MAX: Final = 4_194_304
-"""Bytes of lines in the frames that are kept; as events they take about three times as much."""
+"""Bytes of lines in the frames that are kept."""
 _END: Final = 2**64
 _log: Final = logging.getLogger(__name__)
 
@@ -45,6 +46,21 @@ class ArchivePlace(NamedTuple):
     channel: Channel
     epoch: str
     mark: ArchiveMark
+
+
+class _Lines(NamedTuple):
+    """The events of a frame as they are stored, with their IDs."""
+
+    first_seq: int
+    ids: list[bytes]
+    lines: list[bytes]
+
+    def part(self, first: int, end: int) -> _Lines:
+        """Those from one place up to another."""
+        return _Lines(self.first_seq + first, self.ids[first:end], self.lines[first:end])
+
+
+_NO_LINES: Final = _Lines(1, [], [])
 
 
 class _Kept(Generic[T]):
@@ -99,13 +115,31 @@ class ColdReader:
         self._codecs = deque(SegmentCodec() for _ in range(THREADS))
         self._manifests = _Kept[Manifest](MANIFESTS_MAX, lambda manifest: len(manifest.segments) + 1)
         self._indexes = _Kept[list[Frame]](INDEXES_MAX, len)
-        self._frames = _Kept[list[Entry]](FRAMES_BYTES_MAX, lambda entries: sum(len(one.data) + 200 for one in entries))
+        self._frames = _Kept[_Lines](FRAMES_BYTES_MAX, lambda found: sum(map(len, found.lines)))
         self._told: set[str] = set()
 
     async def after(
         self, place: ArchivePlace, start: str, limit: int, upto: str = "+", *, with_start: bool = False
     ) -> list[Entry]:
         """Events after `start` (or from it on), oldest first, none newer than `upto`; an empty list is the end of the archive."""
+        found = await self._after(place, start, limit, upto, with_start=with_start)
+        return self._entries(place, found) if isinstance(found, _Lines) else found
+
+    async def wire_page(self, place: ArchivePlace, start: str, limit: int, upto: str = "+") -> WirePage:
+        """The same page as on the wire, which is how events are stored: none is parsed."""
+        found = await self._after(place, start, limit, upto, with_start=False)
+        if not isinstance(found, _Lines):
+            return WirePage.of(found, place.channel.wire.encode())
+        return (
+            WirePage(found.first_seq, found.ids[-1].decode(), found.lines, len(found.lines))
+            if found.lines
+            else NO_EVENTS
+        )
+
+    async def _after(
+        self, place: ArchivePlace, start: str, limit: int, upto: str, *, with_start: bool
+    ) -> _Lines | list[Entry]:
+        """The lines of such a page, or damaged events in the place of those that cannot be read."""
         low, high = _order(start, 0), _order(upto, _END)
         low = (low[0], low[1] - 1) if with_start else low
         try:
@@ -114,20 +148,22 @@ class ColdReader:
             return (
                 self._lost(str(error), place.mark.removed.seq, place.mark.upto)
                 if low < _order(place.mark.upto.id, 0)
-                else []
+                else _NO_LINES
             )
         segments = manifest.segments
         at = bisect_right(segments, low, key=lambda segment: _order(segment.last_id, 0))
         if at == len(segments) or _order(segments[at].first_id, 0) > high:
-            return []
+            return _NO_LINES
         frames = await self._index(place, segments[at])
         frame = frames[bisect_right(frames, low, key=lambda frame: _order(frame.last_id, 0))] if frames else None
         if frame is None:
             last = Position(segments[at].last_id, segments[at].last_seq)
             return self._lost(f"{segments[at].name} of {place.channel.path}", segments[at].first_seq - 1, last)[:limit]
         found = await self._read(place, segments[at], frame)
-        first = bisect_right(found, low, key=_order_of)
-        return found[first : min(first + limit, bisect_right(found, high, key=_order_of))]
+        if not isinstance(found, _Lines):
+            return found[:limit] if _order(frame.last_id, 0) <= high else []
+        first = bisect_right(found.ids, low, key=_order_of)
+        return found.part(first, min(first + limit, bisect_right(found.ids, high, key=_order_of)))
 
     async def before(self, place: ArchivePlace, end: str, limit: int) -> list[Entry]:
         """Events before `end`, newest first; an empty list is the beginning of the archive."""
@@ -150,11 +186,11 @@ class ColdReader:
             return self._lost(f"{segments[at].name} of {place.channel.path}", first.seq - 1, first)
         frame = frames[bisect_left(frames, high, key=lambda frame: _order(frame.first_id, 0)) - 1]
         found = await self._read(place, segments[at], frame)
-        if found[0].is_damaged:  # one with the first ID, from which the next page goes on
+        if not isinstance(found, _Lines):  # one with the first ID, from which the next page goes on
             first = Position(frame.first_id, frame.first_seq)
             return self._lost(f"{segments[at].name} of {place.channel.path}", first.seq - 1, first)
-        until = bisect_left(found, high, key=_order_of)
-        return found[max(0, until - limit) : until][::-1]
+        until = bisect_left(found.ids, high, key=_order_of)
+        return self._entries(place, found.part(max(0, until - limit), until))[::-1]
 
     async def around(self, place: ArchivePlace, cursor: str) -> tuple[Position | None, Position | None]:
         """The newest archived event at or before a cursor, and the oldest after it; None where there is none."""
@@ -194,10 +230,10 @@ class ColdReader:
         except SegmentDamaged:  # not kept: it may be restored
             return []
 
-    async def _read(self, place: ArchivePlace, segment: ArchiveSegment, frame: Frame) -> list[Entry]:
+    async def _read(self, place: ArchivePlace, segment: ArchiveSegment, frame: Frame) -> _Lines | list[Entry]:
         folder = ChannelFolder(self._objects, place.channel, place.epoch)
 
-        async def read() -> list[Entry]:
+        async def read() -> _Lines:
             async with self._room:
                 data = await folder.segment(segment, frame.start, frame.size)
                 self.read_count += 1
@@ -210,15 +246,26 @@ class ColdReader:
             last = Position(frame.last_id, frame.last_seq)
             return self._lost(f"{folder.path}/{segment.name}: {error}", frame.first_seq - 1, last)
 
-    def _decode(self, data: bytes, frame: Frame) -> list[Entry]:
+    def _decode(self, data: bytes, frame: Frame) -> _Lines:
         codec = self._codecs.pop()  # as many as threads
         try:
-            found = [read_line(line) for line in codec.lines(data)]
+            lines = codec.lines(data)
         finally:
             self._codecs.append(codec)
-        if [one.seq for one in found] != list(range(frame.first_seq, frame.last_seq + 1)):
+        places = [place_of_line(line) for line in lines]
+        if [seq for _, seq in places] != list(range(frame.first_seq, frame.last_seq + 1)):
             raise SegmentDamaged("a frame has other events than its index says")
-        return found
+        return _Lines(frame.first_seq, [event_id for event_id, _ in places], lines)
+
+    def _entries(self, place: ArchivePlace, found: _Lines) -> list[Entry]:
+        entries = []
+        for seq, (event_id, line) in enumerate(zip(found.ids, found.lines, strict=True), found.first_seq):
+            try:
+                entries.append(read_line(line))
+            except SegmentDamaged as error:
+                last = Position(event_id.decode(), seq)
+                entries += self._lost(f"event {seq} of {place.channel.path}: {error}", seq - 1, last)
+        return entries
 
     def _lost(self, told: str, after_seq: int, last: Position) -> list[Entry]:
         """Damaged events in the place of those that cannot be read, at most a page: they have the ID of the last."""
@@ -268,8 +315,8 @@ def _order(text: str, number: int) -> Order:
     return int(ms or "0"), int(n) if has_number else number
 
 
-def _order_of(entry: Entry) -> Order:
-    ms, _, n = entry.id.partition(b"-")
+def _order_of(event_id: bytes) -> Order:
+    ms, _, n = event_id.partition(b"-")
     return int(ms), int(n)
 
 

@@ -26,10 +26,11 @@ LEVEL: Final = 6
 """Two thirds more processor time than level 3, for 8 % less space: 5.6 µs an event of a chat log."""
 _SKIPPABLE: Final = b"\x50\x2a\x4d\x18"
 _LINE: Final = re.compile(
-    rb'\{"id":"([^"]+)","seq":(\d+),"channel":"[^"]+","type":"([^"]+)","v":(\d+),"actor":(\{(?:[^"{}]+|"[^"]*")*\})'
-    rb'(?:,"meta":(\{(?:[^"{}]+|"[^"]*")*\}))?,"payload":(.*)\}',
+    rb'\{"id":"([^"]++)","seq":(\d++),"channel":"[^"]++","type":"([^"]++)","v":(\d++),"actor":(\{(?:[^"{}]*+"[^"]*+")*+[^"{}]*+\})'
+    rb'(?:,"meta":(\{(?:[^"{}]*+"[^"]*+")*+[^"{}]*+\}))?+(,"erased":true)?+,"payload":(.*)\}',
     re.DOTALL,
 )
+_LINE_BEGIN: Final = re.compile(rb'\{"id":"(\d+-\d+)","seq":(\d+),"channel":"[^"]+","type":"[^"]+","v":\d+,"actor":\{')
 
 
 class SegmentDamaged(ValueError):
@@ -46,7 +47,7 @@ def line_of(entry: Entry, channel: bytes) -> bytes:
 
 
 def read_line(line: bytes) -> Entry:
-    """The event of a line.
+    """The event of a line, or of any event on the wire.
 
     Raises:
         SegmentDamaged: it is no line that `line_of` makes.
@@ -54,8 +55,20 @@ def read_line(line: bytes) -> Entry:
     found = _LINE.fullmatch(line)
     if found is None:
         raise SegmentDamaged("a line is not an event")
-    event_id, seq, type_, v, actor, meta, data = found.groups()
-    return Entry(event_id, int(seq), type_, v, actor, data, meta or b"{}")
+    event_id, seq, type_, v, actor, meta, erased, data = found.groups()
+    return Entry(event_id, int(seq), type_, v, actor, data, meta or b"{}", (), erased is not None)
+
+
+def place_of_line(line: bytes) -> tuple[bytes, int]:
+    """The ID and seq of a line, of which no more is read: its frame's checksum was.
+
+    Raises:
+        SegmentDamaged: it does not begin as a line that `line_of` makes.
+    """
+    found = _LINE_BEGIN.match(line)
+    if found is None:
+        raise SegmentDamaged("a line is not an event")
+    return found[1], int(found[2])
 
 
 class Frame(NamedTuple):

@@ -9,6 +9,7 @@ from zlib import crc32
 
 from streams.archive.cold import ArchivePlace, ColdReader, look_over
 from streams.archive.manifest import ArchiveMark
+from streams.archive.segments import read_line
 from streams.channel import Channel
 from streams.cursor import START, Look
 from streams.envelope import DAMAGED, FOREIGN, Entry, is_own, read_entry
@@ -19,7 +20,9 @@ from streams.redis.keys import ChannelKeys, Keys
 from streams.redis.looks import KeyRead, Looks, Sight
 from streams.redis.scripts import load
 from streams.redis.wire import Argument, Reply
+from streams.sealing.sealed import SEALED_IN_LINE
 from streams.sealing.seals import Seals
+from streams.wire_page import WirePage
 
 TRIM: Final = load("trim")
 PAGE: Final = load("page")
@@ -164,6 +167,24 @@ class Replay:
     async def page(self, channel: Channel, after: str = "0", limit: int = PAGE_EVENTS, upto: str = "+") -> list[Entry]:
         """Events after `after`, oldest first, none newer than `upto`: at most `limit` and 256 KiB. An empty page is the end."""
         return await self._opened(channel, await self._forwards(channel, after, limit, upto, with_start=False))
+
+    async def wire_page(self, channel: Channel, after: str, limit: int = PAGE_EVENTS, upto: str = "+") -> WirePage:
+        """The same page as on the wire. Archived events are passed on as they are stored, without being parsed."""
+        bound = "-" if after == START else f"({after}"
+        place, floor, found = await self._page_over(channel, b"XRANGE", bound, upto, limit)
+        if place is not None and self._cold is not None:
+            page = await self._cold.wire_page(place, after, limit, upto)
+            if page.read_count:
+                return await self._opened_page(channel, page)
+            found = (await self._page_over(channel, b"XRANGE", f"({floor}", upto, limit))[2]
+        return WirePage.of(await self._opened(channel, found), channel.wire.encode())
+
+    async def _opened_page(self, channel: Channel, page: WirePage) -> WirePage:
+        if self._seals is None or not any(SEALED_IN_LINE in line for line in page.lines):
+            return page
+        return WirePage.of(
+            await self._opened(channel, [read_line(line) for line in page.lines]), channel.wire.encode()
+        )._replace(read_count=page.read_count)
 
     async def page_from(self, channel: Channel, first: str, limit: int = PAGE_EVENTS) -> list[Entry]:
         """One page of events, oldest first, starting with `first` itself."""

@@ -26,6 +26,8 @@ SEALABLE: Final = frozenset({Kind.CONVERSATION, Kind.AGENT, Kind.TEAM, Kind.USER
 """The kinds of channel whose payloads can be sealed. A document's changes build on each other: one that cannot be read would
 make all later ones unusable."""
 _MARK: Final = b'"sealed1:'
+SEALED_IN_LINE: Final = b'"payload":"'
+"""Part of every event on the wire whose payload is sealed, and of few others."""
 _EVERY_TENANT: Final = "*"
 
 

@@ -505,8 +505,8 @@ async def test_pages_that_are_shared_are_let_go_with_an_erasure(rig: Rig) -> Non
         await pages.read(fanout, "0", fanout.position.id)
         assert node.hub.log.seals is not None
         await node.hub.log.seals.look()
-        (event,) = (await pages.read(fanout, "0", fanout.position.id)).entries
-    assert event.is_erased
+        (event,) = (await pages.read(fanout, "0", fanout.position.id)).events.lines
+    assert json.loads(event)["erased"] is True
 
 
 async def test_no_snapshot_of_a_sealed_channel_is_written(rig: Rig, redis: RedisServer) -> None:

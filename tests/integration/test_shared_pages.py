@@ -115,7 +115,7 @@ async def test_a_shared_page_is_let_go(redis_url: str, tenant: str) -> None:
         pages.forget(fanout)
         again = await pages.read(fanout, "0", head)
         assert again is not shared
-        assert again.entries == shared.entries
+        assert again.events == shared.events
 
         await until(lambda: not pages._shared)
         assert pages._bytes == 0

@@ -16,7 +16,16 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from streams.archive.manifest import ArchiveMark, ArchiveSegment, Manifest
 from streams.archive.objects import ArchiveObjects, ChannelFolder
-from streams.archive.segments import Frame, SegmentCodec, SegmentDamaged, place_of_line, read_index, read_line
+from streams.archive.segments import (
+    FRAME_EVENTS,
+    Frame,
+    SegmentCodec,
+    SegmentDamaged,
+    ids_of,
+    lines_of,
+    read_index,
+    read_line,
+)
 from streams.channel import Channel
 from streams.cursor import START, Look, Position
 from streams.envelope import DAMAGED, Entry
@@ -31,7 +40,9 @@ MANIFESTS_MAX: Final = 20_000
 """Number of segments in the manifests that are kept, about 400 bytes each."""
 INDEXES_MAX: Final = 8_192
 """Number of frames in the indexes that are kept, about 300 bytes each."""
-FRAMES_BYTES_MAX: Final = 4_194_304
+AHEAD_FRAMES: Final = 4
+"""Frames read at once for a reader that comes from the end of the one before; the store is asked once for all."""
+FRAMES_BYTES_MAX: Final = 16_777_216
 """Bytes of lines in the frames that are kept."""
 _END: Final = 2**64
 _log: Final = logging.getLogger(__name__)
@@ -87,11 +98,17 @@ class _Kept(Generic[T]):
             found = await read()
         finally:
             del self._reading[key]
+        self.keep(key, found)
+        return found
+
+    def keep(self, key: object, found: T) -> None:
+        """Keep what was read with something else."""
+        if (former := self._kept.pop(key, None)) is not None:
+            self._weight -= self._weigh(former)
         self._kept[key] = found
         self._weight += self._weigh(found)
         while self._weight > self._weight_max and len(self._kept) > 1:
             self._weight -= self._weigh(self._kept.popitem(last=False)[1])
-        return found
 
 
 def _noticed(task: asyncio.Task[Any]) -> None:
@@ -155,11 +172,13 @@ class ColdReader:
         if at == len(segments) or _order(segments[at].first_id, 0) > high:
             return _NO_LINES
         frames = await self._index(place, segments[at])
-        frame = frames[bisect_right(frames, low, key=lambda frame: _order(frame.last_id, 0))] if frames else None
-        if frame is None:
+        if not frames:
             last = Position(segments[at].last_id, segments[at].last_seq)
             return self._lost(f"{segments[at].name} of {place.channel.path}", segments[at].first_seq - 1, last)[:limit]
-        found = await self._read(place, segments[at], frame)
+        number = bisect_right(frames, low, key=lambda frame: _order(frame.last_id, 0))
+        frame = frames[number]
+        goes_on = limit >= FRAME_EVENTS and (not number or low == _order(frames[number - 1].last_id, 0))
+        found = await self._read(place, segments[at], frames[number : number + (AHEAD_FRAMES if goes_on else 1)])
         if not isinstance(found, _Lines):
             return found[:limit] if _order(frame.last_id, 0) <= high else []
         first = bisect_right(found.ids, low, key=_order_of)
@@ -185,7 +204,7 @@ class ColdReader:
             first = Position(segments[at].first_id, segments[at].first_seq)
             return self._lost(f"{segments[at].name} of {place.channel.path}", first.seq - 1, first)
         frame = frames[bisect_left(frames, high, key=lambda frame: _order(frame.first_id, 0)) - 1]
-        found = await self._read(place, segments[at], frame)
+        found = await self._read(place, segments[at], [frame])
         if not isinstance(found, _Lines):  # one with the first ID, from which the next page goes on
             first = Position(frame.first_id, frame.first_seq)
             return self._lost(f"{segments[at].name} of {place.channel.path}", first.seq - 1, first)
@@ -230,32 +249,47 @@ class ColdReader:
         except SegmentDamaged:  # not kept: it may be restored
             return []
 
-    async def _read(self, place: ArchivePlace, segment: ArchiveSegment, frame: Frame) -> _Lines | list[Entry]:
-        folder = ChannelFolder(self._objects, place.channel, place.epoch)
+    async def _read(self, place: ArchivePlace, segment: ArchiveSegment, run: list[Frame]) -> _Lines | list[Entry]:
+        """The first frame of a run; the others are kept for the next pages, as far as they are not damaged."""
+        folder, frame = ChannelFolder(self._objects, place.channel, place.epoch), run[0]
+
+        def key(one: Frame) -> object:
+            return place.channel, place.epoch, segment.name, one.start
 
         async def read() -> _Lines:
+            size = run[-1].start + run[-1].size - frame.start
             async with self._room:
-                data = await folder.segment(segment, frame.start, frame.size)
-                self.read_count += 1
-                self.read_bytes += frame.size
-                return await asyncio.get_running_loop().run_in_executor(self._pool, self._decode, data or b"", frame)
+                data = await folder.segment(segment, frame.start, size)
+                self.read_count += len(run)
+                self.read_bytes += size
+                found = await asyncio.get_running_loop().run_in_executor(self._pool, self._decode, data or b"", run)
+            for one, lines in zip(run[1:], found[1:], strict=False):
+                self._frames.keep(key(one), lines)
+            return found[0]
 
         try:
-            return await self._frames.get((place.channel, place.epoch, segment.name, frame.start), read)
+            return await self._frames.get(key(frame), read)
         except SegmentDamaged as error:  # not kept: it may be restored
             last = Position(frame.last_id, frame.last_seq)
             return self._lost(f"{folder.path}/{segment.name}: {error}", frame.first_seq - 1, last)
 
-    def _decode(self, data: bytes, frame: Frame) -> _Lines:
-        codec = self._codecs.pop()  # as many as threads
+    def _decode(self, data: bytes, run: list[Frame]) -> list[_Lines]:
+        """The frames of a run up to a damaged one, which raises if it is the first."""
+        codec, found = self._codecs.pop(), list[_Lines]()  # as many as threads
         try:
-            lines = codec.lines(data)
+            for frame in run:
+                start = frame.start - run[0].start
+                text = codec.text(data[start : start + frame.size])
+                ids, lines = ids_of(text, frame.first_seq, frame.last_seq), lines_of(text)
+                if len(ids) != len(lines):
+                    raise SegmentDamaged("a line is not an event")
+                found.append(_Lines(frame.first_seq, ids, lines))
+        except SegmentDamaged:
+            if not found:
+                raise
         finally:
             self._codecs.append(codec)
-        places = [place_of_line(line) for line in lines]
-        if [seq for _, seq in places] != list(range(frame.first_seq, frame.last_seq + 1)):
-            raise SegmentDamaged("a frame has other events than its index says")
-        return _Lines(frame.first_seq, [event_id for event_id, _ in places], lines)
+        return found
 
     def _entries(self, place: ArchivePlace, found: _Lines) -> list[Entry]:
         entries = []

@@ -30,7 +30,9 @@ _LINE: Final = re.compile(
     rb'(?:,"meta":(\{(?:[^"{}]*+"[^"]*+")*+[^"{}]*+\}))?+(,"erased":true)?+,"payload":(.*)\}',
     re.DOTALL,
 )
-_LINE_BEGIN: Final = re.compile(rb'\{"id":"(\d+-\d+)","seq":(\d+),"channel":"[^"]+","type":"[^"]+","v":\d+,"actor":\{')
+_PLACES: Final = re.compile(
+    rb'\{"id":"(\d++-\d++)","seq":(\d++),"channel":"[^"]++","type":"[^"]++","v":\d++,"actor":\{.*+\n'
+)
 
 
 class SegmentDamaged(ValueError):
@@ -59,16 +61,21 @@ def read_line(line: bytes) -> Entry:
     return Entry(event_id, int(seq), type_, v, actor, data, meta or b"{}", (), erased is not None)
 
 
-def place_of_line(line: bytes) -> tuple[bytes, int]:
-    """The ID and seq of a line, of which no more is read: its frame's checksum was.
+def lines_of(text: bytes) -> list[bytes]:
+    """The lines of a text, each without its end."""
+    return text[:-1].split(b"\n")
+
+
+def ids_of(text: bytes, first_seq: int, last_seq: int) -> list[bytes]:
+    """The IDs of the events of a text, of whose lines no more than the beginning is read: their frame's checksum was.
 
     Raises:
-        SegmentDamaged: it does not begin as a line that `line_of` makes.
+        SegmentDamaged: it has other events than these.
     """
-    found = _LINE_BEGIN.match(line)
-    if found is None:
-        raise SegmentDamaged("a line is not an event")
-    return found[1], int(found[2])
+    places = _PLACES.findall(text)
+    if [int(seq) for _, seq in places] != list(range(first_seq, last_seq + 1)):
+        raise SegmentDamaged("a frame has other events than its index says")
+    return [event_id for event_id, _ in places]
 
 
 class Frame(NamedTuple):
@@ -126,8 +133,8 @@ class SegmentCodec:
         data += _SKIPPABLE + len(index).to_bytes(4, "little") + index
         return Encoded(bytes(data), index_at, raw_bytes, lines)
 
-    def lines(self, frame: bytes) -> list[bytes]:
-        """The lines of one frame.
+    def text(self, frame: bytes) -> bytes:
+        """The lines of one frame, each with its end.
 
         Raises:
             SegmentDamaged: its checksum does not match, or it is too large to be one.
@@ -141,7 +148,11 @@ class SegmentCodec:
             raise SegmentDamaged("a frame does not decompress, or does not match its checksum") from error
         if not text.endswith(b"\n"):
             raise SegmentDamaged("a frame does not end with a line")
-        return text[:-1].split(b"\n")
+        return text
+
+    def lines(self, frame: bytes) -> list[bytes]:
+        """The lines of one frame; raises as `text`."""
+        return lines_of(self.text(frame))
 
     def all_lines(self, data: bytes, index_at: int) -> list[bytes]:
         """The lines of a whole segment.

@@ -90,6 +90,18 @@ async def test_pages_cross_both_ways_from_any_event(
     assert back[::-1] == history
 
 
+async def test_pages_on_the_wire_cross_the_border(cold_log: Log, channel: Channel, history: list[Entry]) -> None:
+    """The stored lines of the archive and the joined ones of Redis are the same bytes in a row, up to a fence."""
+    for at, fence in ((-1, "+"), (498, "+"), (499, history[1_200].id.decode())):
+        after, lines = history[at].id.decode() if at >= 0 else START, list[bytes]()
+        while (page := await cold_log.replay.wire_page(channel, after, upto=fence)).read_count:
+            assert page.first_seq == at + 2 + len(lines)
+            lines += page.lines
+            after = page.last_id
+        last = EVENTS if fence == "+" else 1_201
+        assert lines == [entry.wire(channel.wire.encode()) for entry in history[at + 1 : last]]
+
+
 async def test_every_cursor_is_judged_as_if_nothing_had_been_trimmed(
     cold_log: Log, channel: Channel, history: list[Entry]
 ) -> None:

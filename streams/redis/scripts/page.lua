@@ -41,7 +41,7 @@ end
 
 local function read()
   while count < most do
-    local asked = math.min(long > 0 and BEFORE_LONG or AT_ONCE, most - count)
+    local asked = math.min(count == 0 and long > 0 and BEFORE_LONG or AT_ONCE, most - count)
     local entries = redis.call(ARGV[1], KEYS[1], start, ARGV[3], 'COUNT', asked)
     for _, entry in ipairs(entries) do
       local f, is_taken = entry[2], true

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, cast
 
+from streams.audit.archived_lives import ArchivedLives
+from streams.audit.channel_check import ArchiveEvidence
 from streams.channel import Channel, Kind
 from streams.cursor import START
 from streams.envelope import SYSTEM, Draft, Entry
@@ -23,6 +25,11 @@ from streams.sealing.sealed import SealBroken, is_sealed, key_ids
 ERASURES: Final = "erasures"
 """The name of the channel of records, of the kind `system`."""
 _EVENT: Final = "operator.erasure"
+
+
+def erasures_of(tenant: str) -> Channel:
+    """The channel with the records of the tenant's erasures."""
+    return Channel(tenant, Kind.SYSTEM, ERASURES)
 
 
 @dataclass(slots=True)
@@ -103,7 +110,7 @@ async def erase(log: Log, keys: KeyFolder, tenant: str, user: str, by: str, reac
     """
     at = datetime.now(UTC).isoformat(timespec="seconds")
     ids = keys.destroy(tenant, user, at)
-    place = Channel(tenant, Kind.SYSTEM, ERASURES)
+    place = erasures_of(tenant)
     subject = subject_of(tenant, user)
     if await _recorded(log, place, subject, ids):
         return ids, False
@@ -120,16 +127,48 @@ async def erase(log: Log, keys: KeyFolder, tenant: str, user: str, by: str, reac
     return ids, True
 
 
-async def erase_recorded(log: Log, keys: KeyFolder, tenant: str) -> tuple[int, list[str]]:
+@dataclass(frozen=True, slots=True)
+class ErasedAgain:
+    """The keys that were destroyed again.
+
+    Attributes:
+        records: number of erasures on record that could be read.
+        keys: IDs of the keys that were there.
+        unread: number of erasures that are under a checkpoint and can no longer be read.
+        faults: the reasons why records cannot be read, as sentences.
+    """
+
+    records: int
+    keys: Sequence[str]
+    unread: int
+    faults: Sequence[str]
+
+
+async def erase_recorded(log: Log, keys: KeyFolder, tenant: str, evidence: ArchiveEvidence | None) -> ErasedAgain:
     """Destroy every key that the records name: a restored backup may have brought some back.
 
-    Returns the number of records, and the IDs of the keys that were there.
+    The records of all lives of `system:erasures` count: Redis has the present one, the archive also those before.
     """
-    count, ids = 0, dict[str, None]()
-    async for found in _records(log, Channel(tenant, Kind.SYSTEM, ERASURES)):
-        count += 1
+    place = erasures_of(tenant)
+    heads = evidence.heads_of(place) if evidence else ()
+    lives = ArchivedLives(evidence.objects, place, heads) if evidence else None
+    events, ids = dict[bytes, None](), dict[str, None]()
+    if lives is not None:
+        async for entry in lives.entries():
+            _note_keys(entry, events, ids)
+    async for entry in _stored(log, place):
+        _note_keys(entry, events, ids)
+    present = (await log.look(place)).epoch
+    unread = sum(count for epoch, count in lives.unread.items() if epoch != present) if lives else 0
+    faults = [*evidence.record.faults, *lives.faults] if evidence and lives else []
+    destroyed = keys.destroy_keys(ids, datetime.now(UTC).isoformat(timespec="seconds"))
+    return ErasedAgain(len(events), destroyed, unread, faults)
+
+
+def _note_keys(entry: Entry, events: dict[bytes, None], ids: dict[str, None]) -> None:
+    if (found := _record_in(entry)) is not None:
+        events[entry.id] = None
         ids.update((str(key_id), None) for key_id in cast("list[Json]", found["keys"]))
-    return count, keys.destroy_keys(ids, datetime.now(UTC).isoformat(timespec="seconds"))
 
 
 async def _recorded(log: Log, place: Channel, subject: str, ids: list[str]) -> bool:
@@ -138,9 +177,19 @@ async def _recorded(log: Log, place: Channel, subject: str, ids: list[str]) -> b
 
 
 async def _records(log: Log, place: Channel) -> AsyncIterator[JsonObject]:
+    async for entry in _stored(log, place):
+        if (found := _record_in(entry)) is not None:
+            yield found
+
+
+async def _stored(log: Log, place: Channel) -> AsyncIterator[Entry]:
     after = START
     while page := await log.page(place, after):
         for entry in page:
-            if entry.type.decode() == _EVENT and isinstance(found := parse(entry.data), dict):
-                yield found
+            yield entry
         after = page[-1].id.decode()
+
+
+def _record_in(entry: Entry) -> JsonObject | None:
+    found = parse(entry.data) if entry.type.decode() == _EVENT else None
+    return found if isinstance(found, dict) else None

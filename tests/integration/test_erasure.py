@@ -27,13 +27,14 @@ from streams.archive.retention import parse_retention
 from streams.archive.segments import line_of
 from streams.channel import parse_channel
 from streams.envelope import Actor, Appended, Draft
-from streams.errors import ConfigurationRefused, IdempotencyConflict, LogUnavailable
+from streams.errors import ArchiveDiffers, ConfigurationRefused, IdempotencyConflict, LogUnavailable
 from streams.events.custom import read_schemas
 from streams.redis.append import checksum
 from streams.redis.log import Log
 from streams.redis.stored import StoredLog
 from streams.sealing.keys import KeyFolder, subject_of
 from streams.sealing.sealed import is_sealed, parse_seal_rule
+from support.archive_rig import SIGNER, keeper
 from support.nodes import SECRET, Node, running_node, settings, token
 from support.redis_server import RedisServer
 from support.tail_recorder import TailRecorder
@@ -326,6 +327,39 @@ async def test_a_restored_backup_of_the_keys_is_erased_again(rig: Rig, keys: Pat
         assert log.seals is not None
         await log.seals.look()
         assert [entry.is_erased for entry in await log.page(place)] == [True, False]
+
+
+@pytest.mark.parametrize("is_archived", [True, False])
+async def test_erasures_on_record_before_redis_lost_them_are_done_again(
+    rig: Rig, keys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_archived: bool
+) -> None:
+    """The archive has the records of former lives; one that neither has is told, and it ends with 1."""
+    records = parse_channel(rig.tenant, "system:erasures")
+    (tmp_path / "audit.key").write_text(str(SIGNER))
+    if is_archived:
+        monkeypatch.setenv("HUB_RETENTION", f"{rig.tenant}/*=hot_count:3")
+    async with rig.log() as log:
+        for user in ("maria", "bob"):
+            await message(rig, log, WORDS, user=user)
+        await asyncio.to_thread(shutil.copytree, keys, tmp_path / "backup")
+        assert (await rig.hub("erase", "maria", "--yes"))[0] == 0
+        with contextlib.suppress(ArchiveDiffers):  # the archives of the tests before are elsewhere
+            await keeper(log, tmp_path / "archive", f"{rig.tenant}/*=hot_count:3").turn()
+        await log.calls_of(records).call("DEL", log.keys.of(records).stream, log.keys.of(records).meta)
+        assert (await rig.hub("erase", "bob", "--yes"))[0] == 0
+        await asyncio.to_thread(shutil.copytree, tmp_path / "backup", keys, dirs_exist_ok=True)
+
+        code, out, err = await rig.hub("erase", "--recorded")
+
+        count = 2 if is_archived else 1
+        assert (code, f"{count} erasures are recorded; {count} of their keys were there" in out) == (2 - count, True), (
+            out
+        )
+        assert ("1 more are on record and cannot be read" in err) is not is_archived
+        assert log.seals is not None
+        await log.seals.look()
+        erased = [entry.is_erased for entry in await log.page(parse_channel(rig.tenant, PLACE))]
+        assert erased == [is_archived, True]
 
 
 async def test_an_event_that_names_another_person_is_erased_with_either(rig: Rig, tmp_path: Path) -> None:

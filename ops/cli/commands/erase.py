@@ -12,6 +12,7 @@ from ops.cli.options import DEFAULT_DATA, Data, Redis, agree, new_app, operator_
 
 if TYPE_CHECKING:
     from ops.cli.erasure import Reach
+    from streams.redis.log import Log
     from streams.sealing.keys import KeyFolder
 
 app = new_app()
@@ -70,19 +71,49 @@ async def _erase(user: str, tenant: str, redis: str, data: Path, *, by: str, is_
     agree(f"Erase {user} of tenant {tenant}? This cannot be undone", is_sure=is_agreed)
     async with log_at(redis, data, may_begin=False) as log:
         ids, is_news = await destroy(log, keys, tenant, user, by, reach)
+        await _archive_record(log, tenant, data)
     print(f"destroyed: {'the key' if len(ids) == 1 else 'the keys'} {', '.join(ids)}")
     print("recorded in system:erasures" if is_news else "it was recorded before, in system:erasures")
     print("every node and worker forgets the key within 5 seconds; one that cannot reach the store, within a minute")
 
 
+async def _archive_record(log: Log, tenant: str, data: Path) -> None:
+    """Archive the record at once where this command has the settings of the archive; else a worker does, as the retention says."""
+    import os
+    from dataclasses import replace
+
+    from hub.config import Settings
+    from hub.storage.choice import audit_key_path
+    from ops.cli.erasure import erasures_of
+    from ops.cli.keeping import keeper_of, own_archive
+
+    settings = replace(Settings.from_env(os.environ), data_dir=str(data))
+    if settings.retention is None or not audit_key_path(settings).exists():
+        return
+    async with own_archive(data, is_needed=False) as kept:
+        await keeper_of(log, kept).archive_whole(erasures_of(tenant), trims=False)
+
+
 async def _erase_recorded(tenant: str, redis: str, data: Path) -> None:
+    from ops.cli.audit_access import evidence_at, keys_of
     from ops.cli.erasure import erase_recorded
     from ops.cli.log_access import log_at
 
     keys = _keys()
-    async with log_at(redis, data, may_begin=False) as log:
-        count, found = await erase_recorded(log, keys, tenant)
-    print(f"{count} erasures are recorded; {len(found)} of their keys were there, and are destroyed again")
+    async with (
+        evidence_at(data, tenant, keys_of([], data), [], is_full=False) as evidence,
+        log_at(redis, data, may_begin=False) as log,
+    ):
+        found = await erase_recorded(log, keys, tenant, evidence)
+    print(f"{found.records} erasures are recorded; {len(found.keys)} of their keys were there, and are destroyed again")
+    if found.unread or found.faults:
+        why = found.faults[0] if found.faults else "they are neither in Redis nor in the archive"
+        told = (
+            f"{found.unread} more are on record and cannot be read"
+            if found.unread
+            else "not all records can be trusted"
+        )
+        raise CommandFailed(f"{told}: {why}. Erase these people again by name, with `hub erase USER`")
 
 
 def _keys() -> KeyFolder:

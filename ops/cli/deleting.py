@@ -8,6 +8,7 @@ archive what was added meanwhile; record the deletion; forget the events.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from hub.storage.store import ObjectStore
@@ -19,7 +20,7 @@ from streams.channel import Channel, parse_channel
 from streams.errors import ArchiveDiffers
 from streams.records.archive import ArchiveRecords, ChannelFacts, DamagedFacts
 from streams.records.deletions import Deletions, SideKeys, deletions_of, is_of_deleted
-from streams.records.uploads import UploadRecord
+from streams.records.uploads import UploadRecord, UploadState
 from streams.redis.deleted import DeletedLog
 from streams.redis.log import Log
 
@@ -34,13 +35,16 @@ class ChannelDeleter:
         by: who deletes.
         archives: archive the channel's events before they are removed.
         purges: remove its archived events, too.
+        sweep_after_ms: time after which no signed URL is valid any more, and bytes that were sent meanwhile are removed.
     """
 
     def __init__(
-        self, log: Log, files: ObjectStore, archive: OwnArchive | None, by: str, *, archives: bool, purges: bool
-    ) -> None:
+        self, log: Log, files: ObjectStore, archive: OwnArchive | None, by: str, *, archives: bool, purges: bool,
+        sweep_after_ms: int,
+    ) -> None:  # fmt: skip # its arguments in two groups
         self._log, self._files, self._archive = log, files, archive
         self._archives, self._purges = archives, purges
+        self._sweep_after_ms = sweep_after_ms
         self._deletions = Deletions(log, by)
         self._waiting = DeletedLog(log)
         self._records, self._waiting_records = ArchiveRecords(log), ArchiveRecords(self._waiting)
@@ -63,7 +67,8 @@ class ChannelDeleter:
         facts = await self._facts(channel)
         is_begun = await self._deletions.unfinished(channel) is not None
         side = await self._side_keys(channel.tenant)
-        files, beside = await self._deletions.files(channel, side), side.of(channel)
+        uploads, beside = await self._deletions.files(channel, side), side.of(channel)
+        files = [one for one in uploads if one.state is not UploadState.FAILED]
         if facts is None and not files and not beside and not is_begun:
             return None
         found: dict[str, Any] = {"channel": channel.wire, "events": facts.seq if facts else 0}
@@ -111,12 +116,13 @@ class ChannelDeleter:
         found = await self._side_keys(channel.tenant)
         facts, side = await self._facts(channel), found.of(channel)
         if facts is None or not facts.seq:  # nothing was written, or not since it was deleted
-            await self._deletions.end_life(channel, side)
-            files = await self._drop_files(await self._deletions.files(channel, found))
+            uploads = await self._deletions.files(channel, found)
+            await self._deletions.end_life(channel, side, uploads)
+            files = await self._drop_files(uploads)
             return done or {"channel": channel.wire, "events": 0, "files": files}
         if self._archives:
             await self._keeper(self._log).archive_whole(channel, trims=False)
-        await self._deletions.end_life(channel, side)
+        await self._deletions.end_life(channel, side, await self._deletions.files(channel, found))
         return None
 
     async def archive_records(self, tenant: str) -> None:
@@ -171,13 +177,15 @@ class ChannelDeleter:
             raise CommandFailed("there is no archive (HUB_RETENTION begins one); --without-archive deletes without it")
         return keeper_of(log, self._archive)
 
-    async def _drop_files(self, files: Sequence[UploadRecord]) -> int:
-        for upload in files:
+    async def _drop_files(self, uploads: Sequence[UploadRecord]) -> int:
+        """Remove the bytes of files and of uploads in progress; returns the number of files that were ready."""
+        for upload in uploads:
+            ended = upload if await self._deletions.fail(upload) else replace(upload, state=UploadState.READY)
             for pending in await self._files.pending(upload.key):
                 await self._files.abort(pending.key, pending.handle)
             await self._files.delete(upload.key)
-            await self._deletions.drop_file(upload)
-        return len(files)
+            await self._deletions.drop_file(ended, self._sweep_after_ms)
+        return sum(upload.state is UploadState.READY for upload in uploads)
 
 
 def _nothing(channel: Channel) -> dict[str, Any]:

@@ -12,7 +12,9 @@ from typing import Final, NamedTuple
 
 from hub.config import Settings
 from ops.cli.findings import Finding, Level
+from streams.channel import Channel
 from streams.errors import CommandRefused, ConfigurationRefused, LogUnavailable, RightMissing, StreamsError
+from streams.records.deletions import unfinished_deletions
 from streams.redis.calls import Calls
 from streams.redis.durability import DurabilityPolicy, ServerFacts
 from streams.redis.keys import CONFIG, Keys, key_between
@@ -63,14 +65,25 @@ async def check_redis_fully(url: str, settings: Settings | None) -> list[Finding
         if not any(finding.level is Level.FAIL for finding in found):
             # before the rights: where DISCARD is forbidden, the connection is left in MULTI
             found += await _check_clocks({where: server.calls for where, server in servers.items()})
+            cut_off: set[Channel] = set()
             for where, (calls, facts, key) in servers.items():
+                cut_off.update(await unfinished_deletions(calls))
                 if not facts.is_append_only:
                     text = f"{where}no append-only file, so a restart loses events: set `appendonly yes`"
                     found.append(Finding(Level.FAIL, "aof", text))
                 found.append(_of_memory(*await read_memory(calls), where))
                 found += await _check_rights(calls, where, key)
+            found += _of_deletions(sorted(cut_off))
         found += await _check_jobs(url, settings)
     return found
+
+
+def _of_deletions(cut_off: Sequence[Channel]) -> Iterator[Finding]:
+    if cut_off:
+        commands = [f"`hub delete {one.wire} --tenant {one.tenant}`" for one in cut_off[:_NAMED_MAX]]
+        more = f" and {len(cut_off) - _NAMED_MAX} more" if cut_off[_NAMED_MAX:] else ""
+        text = f"{len(cut_off)} are under way, or were cut off: {', '.join(commands)}{more}, which completes it"
+        yield Finding(Level.WARN, "deletions", text)
 
 
 @asynccontextmanager

@@ -6,17 +6,18 @@ The events of a deleted channel wait under other keys (`DeletedKeys`) until they
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, Protocol
 
-from streams.channel import Channel, Kind
+from streams.channel import Channel, Kind, channel_from_path
 from streams.cursor import ms_of_id
 from streams.envelope import Actor, Draft, Entry
 from streams.events.validation import appendable
 from streams.records.runs import home_guard_name
 from streams.records.scripts import load
-from streams.records.upload_store import UploadStore
-from streams.records.uploads import UploadRecord
+from streams.records.upload_store import LIST_LIFE_S, UploadStore, guard_name
+from streams.records.uploads import UploadRecord, UploadState
+from streams.redis.calls import Calls
 from streams.redis.deleted import DeletedKeys, Deletion
 from streams.redis.groups import list_parked
 from streams.redis.keys import DEFAULT_LIMITS
@@ -35,6 +36,8 @@ _OF_CHANNEL: Final = frozenset(
     {"run", "request", "meant", "upload-key", "home", "settings", "members", "document", "marks"}
 )
 """The guards whose name goes on with the channel."""
+_SEPARATORS: Final = 2
+"""Colons in a channel's path."""
 _OF_LOG: Final = frozenset({"", "meta", "deleted"})
 
 
@@ -63,6 +66,19 @@ async def recorded_deletion(log: PagedLog, channel: Channel, deletion: Deletion)
                 return entry
         after = page[-1].id.decode()
     return None
+
+
+async def unfinished_deletions(calls: Calls) -> list[Channel]:
+    """The channels on one server whose deletion is under way or was cut off. It looks at every key: 0.3 s for a million."""
+    found, cursor = set[Channel](), b"0"
+    while True:
+        cursor, keys = await calls.call("SCAN", cursor, "MATCH", "hub:{p*}:*:deleted:meta", "COUNT", _SCAN_COUNT)
+        for key in keys:
+            path = key.decode().partition("}:")[2].removesuffix(":deleted:meta")
+            if path.count(":") == _SEPARATORS:  # a channel may be named `deleted`
+                found.add(channel_from_path(path))
+        if cursor == b"0":
+            return sorted(found)
 
 
 class SideKeys:
@@ -140,10 +156,13 @@ class Deletions:
         raw = await self._log.calls_of(channel).call("HGET", self._waiting.of(channel).meta, "deleted")
         return Deletion.parse(raw.decode()) if raw else None
 
-    async def end_life(self, channel: Channel, side: Iterable[bytes]) -> Deletion | None:
+    async def end_life(
+        self, channel: Channel, side: Iterable[bytes], uploads: Sequence[UploadRecord]
+    ) -> Deletion | None:
         """End the channel's life in one step; returns the deletion to be completed, None if nothing was written there.
 
-        Everybody who follows it is told by their node.
+        Everybody who follows it is told by their node. `uploads` that are not ready have failed from then on: no worker ends one
+        by an event, which would begin the next life.
         """
         keys, calls = self._log.keys, self._log.calls_of(channel)
         names, waiting = keys.of(channel), self._waiting.of(channel)
@@ -162,8 +181,18 @@ class Deletions:
         beside += [key for key in side if key not in beside]
         await self._log.look(channel)  # a stream without its meta hash gets one, so that it can be deleted
         fixed = (keys.bell(names.partition), names.stream, names.meta, waiting.stream, waiting.meta, directory)
-        args = (new_epoch(), DEFAULT_LIMITS.bell_entries, channel.path, channel.name, self._by)
-        await calls.run(_DELETE, (*fixed, *beside[:_KEYS_MAX]), *args)
+        records = [keys.guard(channel, guard_name(one.id)) for one in uploads if one.state is not UploadState.READY]
+        records = records[:_KEYS_MAX]  # the others fail once they are found again
+        args = (
+            new_epoch(),
+            DEFAULT_LIMITS.bell_entries,
+            channel.path,
+            channel.name,
+            self._by,
+            len(records),
+            LIST_LIFE_S,
+        )
+        await calls.run(_DELETE, (*fixed, *beside[:_KEYS_MAX], *records), *args)
         for at in range(_KEYS_MAX, len(beside), _KEYS_MAX):
             await calls.call("DEL", *beside[at : at + _KEYS_MAX])
         runs = keys.guard(channel, f"run:{channel.wire}:")
@@ -180,11 +209,25 @@ class Deletions:
                 number, _, event_id = row.id.partition(":")
                 await self._log.calls_of(channel).call("XDEL", keys.parked(int(number)), event_id)
 
-    async def drop_file(self, upload: UploadRecord) -> None:
-        """Remove the record of a file whose bytes are gone, and what it counts in the tenant's quota."""
+    async def drop_file(self, upload: UploadRecord, sweep_after_ms: int) -> None:
+        """Remove the record of a file whose bytes are gone, and what it counts in the tenant's quota.
+
+        The record of an upload that was not ready stays for a day, as failed: whoever has a signed URL may still send bytes, and
+        the reaper looks for them after this time.
+        """
         await self._uploads.release(upload, is_kept=False)
-        await self._uploads.unwatch(upload.channel, upload.event_id)
-        await self._uploads.drop(upload)
+        if upload.state is UploadState.READY:
+            await self._uploads.unwatch(upload.channel, upload.event_id)
+            await self._uploads.drop(upload)
+            return
+        await self._uploads.watch(upload.channel, upload.event_id, self._log.now_ms() + sweep_after_ms, is_moved=True)
+
+    async def fail(self, upload: UploadRecord) -> bool:
+        """Let an upload fail without an event, unless it is ready. False if it became ready meanwhile, or is gone."""
+        if upload.state is UploadState.READY:
+            return True
+        found = await self._uploads.move_to_failed(upload, LIST_LIFE_S)
+        return found in {None, UploadState.FAILED.value}
 
     async def record(self, channel: Channel, deletion: Deletion, facts: dict[str, Any]) -> None:
         """Append the event that records the deletion, unless it was recorded before."""

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 from streams.channel import Channel, channel_from_path
 from streams.json_bytes import to_json
 from streams.records.scripts import load
-from streams.records.uploads import UploadRecord, UploadState, from_fields, sources
+from streams.records.uploads import FINAL, UploadRecord, UploadState, from_fields, sources
 from streams.redis.calls import text_pairs
 from streams.redis.keys import UPLOADS_DUE, edge_keys, upload_home, upload_ledger
 from streams.redis.log import Log
@@ -105,6 +105,11 @@ class UploadStore:
         """Change the state if the current one allows it. Returns None on success, otherwise the current state."""
         fields["state"] = state.value
         return await self._change(upload, "state", sources(state), life_s, fields)
+
+    async def move_to_failed(self, upload: UploadRecord, life_s: int) -> str | None:
+        """Let an upload of a deleted channel fail, from whatever state but ready; returns as `move` does."""
+        allowed = ",".join(one for one in UploadState if one not in FINAL)
+        return await self._change(upload, "state", allowed, life_s, {"state": UploadState.FAILED.value})
 
     async def set_handle(self, upload: UploadRecord, handle: str, *, is_checked: bool) -> str | None:
         """Store the handle of the multipart upload unless another one was stored first.

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
 
 from hub.storage.local import LocalStore
+from hub.uploads.finishing import UploadFinisher
+from hub.uploads.limits import UploadLimits
+from hub.uploads.verification import NoScanner
 from ops.cli.deleting import ChannelDeleter
 from ops.cli.failure import CommandFailed
 from ops.cli.keeping import OwnArchive
@@ -22,6 +27,7 @@ from streams.envelope import Entry
 from streams.records.archive import ArchiveRecords, ChannelFacts
 from streams.records.deletions import Deletions, deletions_of
 from streams.records.upload_store import UploadStore
+from streams.records.uploads import UploadRecord, UploadState
 from streams.redis.deleted import DeletedLog
 from streams.redis.log import Log
 from support.archive_rig import SIGNER, KilledAt, archive_in, keeper, write
@@ -56,7 +62,7 @@ def deleter(
 ) -> ChannelDeleter:
     archive = OwnArchive(archive_in(data / "archive"), parse_retention(policy), SIGNER)
     files = LocalStore(data / "files", lambda: 0.0)
-    return ChannelDeleter(log, files, archive, "carol", archives=archives, purges=purges)
+    return ChannelDeleter(log, files, archive, "carol", archives=archives, purges=purges, sweep_after_ms=1)
 
 
 async def archived(data: Path, channel: Channel, epoch: str) -> list[Entry]:
@@ -179,6 +185,27 @@ async def test_killed_at_an_await_it_is_completed_and_nothing_is_lost(
     assert at > 40
 
 
+async def test_the_doctor_names_a_deletion_that_was_cut_off(
+    log: Log, hub: CommandLine, command_line: CommandLine, redis_url: str, data: Path, tenant: str
+) -> None:
+    """With the command that completes it; a channel with the name `deleted` is none."""
+    place, other = parse_channel(tenant, "conversation:a"), parse_channel(tenant, "conversation:deleted")
+    for channel in (place, other):
+        await write(log, channel, 3)
+
+    async def told() -> list[str]:
+        _, out, _ = await asyncio.to_thread(command_line, "doctor", "--redis", redis_url, "--data", str(data))
+        found = [json.loads(line) for line in out.splitlines()]
+        return [one["text"] for one in found if one["what"] == "deletions" and tenant in one["text"]]
+
+    await Deletions(log, "carol").end_life(place, [], [])
+    (text,) = await told()
+    assert f"`hub delete conversation:a --tenant {tenant}`" in text
+    assert "conversation:deleted" not in text
+    assert (await asyncio.to_thread(hub, "delete", place.wire, "--yes"))[0] == 0
+    assert await told() == []
+
+
 async def _waiting(log: Log, channel: Channel) -> list[Entry]:
     return await DeletedLog(log).stored.page(channel)
 
@@ -268,13 +295,77 @@ async def test_a_deletion_that_nobody_recorded_is_named(log: Log, hub: CommandLi
     assert "12 events were deleted by eve, but system:deletions has no record of it" in err
 
 
-async def upload(alice: SocketClient, place: Channel) -> None:
-    """Upload a file of five bytes."""
+async def begin_upload(alice: SocketClient, place: Channel) -> Callable[[], Awaitable[int]]:
+    """Begin an upload of five bytes; the function sends them and returns the status."""
     asked = {"filename": "a.txt", "size": 5, "mime": "text/plain", "strategy": "single"}
     single = (await alice.answer("file.upload.request", asked, place.wire))["payload"]["single"]
-    async with httpx.AsyncClient() as http:
-        answer = await http.request(single["method"], single["url"], content=b"hello", headers=single["headers"])
-    assert answer.status_code < 300, answer.text
+
+    async def send() -> int:
+        async with httpx.AsyncClient() as http:
+            answer = await http.request(single["method"], single["url"], content=b"hello", headers=single["headers"])
+        return answer.status_code
+
+    return send
+
+
+async def upload(log: Log, alice: SocketClient, place: Channel) -> UploadRecord:
+    """Upload a file of five bytes, which a worker finds ready."""
+    assert await (await begin_upload(alice, place))() < 300
+    (record,), uploads = await uploads_of(log, place), UploadStore(log)
+    for state in (UploadState.VERIFYING, UploadState.SCANNING, UploadState.READY):
+        assert await uploads.move(record, state) is None
+    return replace(record, state=UploadState.READY)
+
+
+async def uploads_of(log: Log, place: Channel) -> list[UploadRecord]:
+    """The records of a channel's uploads and files."""
+    deletions = Deletions(log, "carol")
+    return await deletions.files(place, await deletions.side_keys(place.tenant))
+
+
+def objects_in(data: Path) -> list[Path]:
+    """The bytes of files in the store."""
+    return [path for path in (data / "files" / "objects").rglob("*") if path.is_file()]
+
+
+async def test_an_upload_that_is_open_during_the_deletion_leaves_nothing(
+    log: Log, redis_url: str, data: Path, tenant: str
+) -> None:
+    """It has failed from the moment on at which the channel ends: no event of it begins the channel anew, and no byte stays."""
+    place, store = parse_channel(tenant, "conversation:a"), LocalStore(data / "files", time.time)
+    command, deletions, uploads = deleter(log, data), Deletions(log, "carol"), UploadStore(log)
+    finisher = UploadFinisher(log, store, UploadLimits(), NoScanner(), time.time)
+    async with (
+        running_node(redis_url, data_dir=str(data)) as node,
+        client(node.ws_url, token("alice", tenant)) as alice,
+    ):
+        late = await begin_upload(alice, place)
+        assert await (await begin_upload(alice, place))() < 300
+        records = await uploads_of(log, place)
+        for one in records:
+            await uploads.move(one, UploadState.VERIFYING)
+        await deletions.end_life(place, [], records)
+
+        for one in records:  # a worker finishes them before the command goes on
+            await finisher.completed(place, one.id, one.event_id, None, {})
+        assert (await log.look(place)).head.seq == 0
+        done = await command.delete(place)
+        assert (done["events"], done["files"], objects_in(data)) == (2, 0, [])
+        assert await late() < 300
+        assert objects_in(data) != []
+
+        finisher = UploadFinisher(log, store, UploadLimits(), NoScanner(), lambda: time.time() + 60)
+        await finisher.reap()
+
+        assert (objects_in(data), (await log.look(place)).head.seq) == ([], 0)
+        assert await command.plan(place) == {
+            "channel": place.wire,
+            "events": 0,
+            "bytes": 0,
+            "keys": 2,
+            "files": 0,
+            "file_bytes": 0,
+        }
 
 
 async def test_a_file_that_was_uploaded_while_others_were_deleted_goes_too(
@@ -289,13 +380,12 @@ async def test_a_file_that_was_uploaded_while_others_were_deleted_goes_too(
     ):
         command = deleter(log, data)
         assert (await command.plan(place) or {})["files"] == 0
-        await upload(alice, place)
-        (record,) = await deletions.files(place, await deletions.side_keys(tenant))
+        record = await upload(log, alice, place)
 
         done = await command.delete(place)
 
         assert (done["events"], done["files"]) == (6, 1)
-        assert [path for path in (data / "files" / "objects").rglob("*") if path.is_file()] == []
+        assert objects_in(data) == []
         assert (await deletions.side_keys(tenant)).files == []
         await uploads.open(record, None, 60)
         assert (await asyncio.to_thread(hub, "delete", place.wire, "--yes"))[0] == 0
@@ -314,7 +404,7 @@ async def test_all_channels_of_a_tenant_with_their_files(
         running_node(redis_url, data_dir=str(data)) as node,
         client(node.ws_url, token("alice", tenant)) as alice,
     ):
-        await upload(alice, places[0])
+        await upload(log, alice, places[0])
 
     code, out, _ = await asyncio.to_thread(hub, "delete", "--all", "--dry-run")
     listed = [json.loads(line) for line in out.splitlines()]
@@ -328,7 +418,7 @@ async def test_all_channels_of_a_tenant_with_their_files(
     assert code == 0
     assert [await all_events(log, place) for place in places] == [[], [], []]
     assert len(await all_events(log, other)) == 5
-    assert [path for path in (data / "files" / "objects").rglob("*") if path.is_file()] == []
+    assert objects_in(data) == []
     left = await log.calls_of(places[0]).call("KEYS", f"*{tenant}:guard:upload*")
     assert left == []
     assert await log.calls_at("hub:{uploads}:due").call("ZCARD", "hub:{uploads}:due") == 0

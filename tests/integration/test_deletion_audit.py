@@ -61,7 +61,9 @@ async def restored(lone_redis: RedisServer, data: Path) -> AsyncIterator[Log]:
 def deleter(log: Log, data: Path, *, has_archive: bool = True, purges: bool = False) -> ChannelDeleter:
     archive = OwnArchive(archive_in(data / "archive"), parse_retention(POLICY), SIGNER) if has_archive else None
     files = LocalStore(data / "files", lambda: 0.0)
-    return ChannelDeleter(log, files, archive, "carol", archives=has_archive and not purges, purges=purges)
+    return ChannelDeleter(
+        log, files, archive, "carol", archives=has_archive and not purges, purges=purges, sweep_after_ms=1
+    )
 
 
 async def archived_channel(log: Log, data: Path, tenant: str, name: str = "a") -> Channel:

@@ -113,14 +113,17 @@ async def _deleter(redis: str, data: Path, by: str, how: dict[str, bool]) -> Asy
 
     from hub.config import Settings
     from hub.storage.choice import open_store
+    from hub.uploads.finishing import SWEEP_AFTER_MS
+    from hub.uploads.limits import limits_of
     from ops.cli.deleting import ChannelDeleter
     from ops.cli.keeping import own_archive
     from ops.cli.log_access import log_at
 
-    files = open_store(replace(Settings.from_env(os.environ), data_dir=str(data)))
+    settings = replace(Settings.from_env(os.environ), data_dir=str(data))
+    files, sweep_after_ms = open_store(settings), limits_of(settings).url_life_s * 1_000 + SWEEP_AFTER_MS
     try:
         is_needed = how["archives"] or how["purges"]
         async with own_archive(data, is_needed=is_needed) as kept, log_at(redis, data, may_begin=False) as log:
-            yield ChannelDeleter(log, files, kept, by, **how)
+            yield ChannelDeleter(log, files, kept, by, **how, sweep_after_ms=sweep_after_ms)
     finally:
         await files.close()

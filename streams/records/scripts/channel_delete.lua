@@ -3,9 +3,10 @@
 -- KEYS[1]  bell of the partition     KEYS[2]  the channel's events stream     KEYS[3]  its meta hash
 -- KEYS[4]  the stream of a deleted channel     KEYS[5]  the meta hash of a deleted channel
 -- KEYS[6]  the directory of the channels of its tenant and kind
--- then the keys beside the log that go at once
+-- then the keys beside the log that go at once, then the records of uploads that are not ready
 -- ARGV[1]  the epoch of the channel's next life     ARGV[2]  length of the bell, entries (approximate)
 -- ARGV[3]  the channel's path     ARGV[4]  its name     ARGV[5]  who deletes it
+-- ARGV[6]  number of these records     ARGV[7]  their life from now on, in seconds
 --
 -- The mark is the field `deleted` of the new meta hash: "<ms> <epoch> <seq> <by>" of the life that ended. A later write finds the
 -- new epoch there, so no cursor, command id or archived event of the life before is taken for one of the new life.
@@ -25,6 +26,14 @@ if is_ended then
     'deleted', now_ms .. ' ' .. known[1] .. ' ' .. known[2] .. ' ' .. ARGV[5])
   redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], '*', 'events', '', 'live', '', 'begun', ARGV[3] .. ' ' .. ARGV[1])
 end
-for at = 7, #KEYS do redis.call('DEL', KEYS[at]) end
+local records = #KEYS - tonumber(ARGV[6])
+for at = 7, records do redis.call('DEL', KEYS[at]) end
+for at = records + 1, #KEYS do
+  local state = redis.call('HGET', KEYS[at], 'state')
+  if state and state ~= 'ready' and state ~= 'failed' then
+    redis.call('HSET', KEYS[at], 'state', 'failed')
+    redis.call('EXPIRE', KEYS[at], ARGV[7])
+  end
+end
 redis.call('ZREM', KEYS[6], ARGV[4])
 return is_ended and 1 or 0

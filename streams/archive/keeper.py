@@ -66,13 +66,13 @@ class _Age(NamedTuple):
 
 @dataclass(slots=True)
 class _Step:
-    """The work that is left on a channel once its objects are stored."""
+    """The work that is left on a channel once its objects are stored; `floor` is the newest event that leaves Redis."""
 
     facts: ChannelFacts
     folder: ChannelFolder
     recorded: _CoveredTree
     manifest: Manifest | None
-    is_trimming: bool
+    floor: Position
     is_erasing: bool
 
     @property
@@ -242,7 +242,7 @@ class Keeper:
         if count:
             manifest = manifest.without(count)
             await folder.write_manifest(manifest)
-        step = _Step(facts, folder, await self._recorded(folder, facts), manifest, False, False)
+        step = _Step(facts, folder, await self._recorded(folder, facts), manifest, facts.floor, False)
         if step.is_news:
             await self._sign(facts.channel.tenant, [step.head()])
             await self._records.note_archived(facts, manifest.mark)
@@ -263,7 +263,7 @@ class Keeper:
         is_old = retention.total_age_ms is not None and may_erase and self._may_have_older(facts, before_ms)
         is_erased = facts.mark.removed.seq == facts.erased_seq or not may_erase
         is_covered = facts.covered.seq == facts.seq
-        if is_covered and not due and not is_old and is_erased and facts.mark.upto.seq <= facts.floor.seq:
+        if is_covered and not due and not is_old and is_erased:
             return None
         folder = ChannelFolder(self._objects, facts.channel, facts.epoch)
         recorded = await self._cover(folder, facts)
@@ -281,9 +281,22 @@ class Keeper:
             self._keep_age(facts, manifest)
         is_erasing = manifest is not None and may_erase and manifest.removed.seq != facts.erased_seq
         is_trimming = retention.moves if whole is None else whole
-        step = _Step(facts, folder, recorded, manifest, is_trimming, is_erasing)
-        is_trimmed = manifest is None or manifest.upto.seq <= facts.floor.seq
-        return step if step.is_news or step.is_erasing or not is_trimmed else None
+        floor = facts.floor if manifest is None or not is_trimming else await self._next_floor(facts, manifest, due)
+        step = _Step(facts, folder, recorded, manifest, floor, is_erasing)
+        return step if step.is_news or step.is_erasing or floor.seq > facts.floor.seq else None
+
+    async def _next_floor(self, facts: ChannelFacts, manifest: Manifest, due: int) -> Position:
+        """The newest archived event that is due to leave Redis; `hub archive` archives those that are to stay there, too."""
+        if manifest.upto.seq <= due:
+            return max(manifest.upto, facts.floor, key=_seq_of)
+        ends = [Position(one.last_id, one.last_seq) for one in manifest.segments if one.last_seq <= due]
+        at = max(facts.floor, manifest.removed, *ends[-1:], key=_seq_of)
+        while at.seq < due:
+            page = await self._log.stored.page(facts.channel, at.id, min(PAGE_EVENTS, due - at.seq))
+            if not page:
+                raise ArchiveDiffers(f"an event after {at.seq} is missing in Redis")
+            at = Position(page[-1].id.decode(), page[-1].seq)
+        return at
 
     def _may_have_older(self, facts: ChannelFacts, before_ms: int) -> bool:
         """False if no archived segment is older, as far as this keeper has seen the newest manifest."""
@@ -439,9 +452,8 @@ class Keeper:
             return
         if not await self._records.note_archived(facts, step.manifest.mark):
             return  # another epoch, or another keeper
-        if step.is_trimming and step.manifest.upto.seq > facts.floor.seq:
-            upto = step.manifest.upto.id
-            self.trimmed_count += await self._records.trim(facts.channel, facts.epoch, upto)
+        if step.floor.seq > facts.floor.seq:
+            self.trimmed_count += await self._records.trim(facts.channel, facts.epoch, step.floor.id)
         if step.is_erasing:  # noted once all are gone: a keeper that was killed before leaves it to the next one
             await step.folder.delete_segments(step.manifest.removed.seq)
             await self._records.note_erased(facts, step.manifest.removed.seq)
@@ -461,6 +473,10 @@ class Keeper:
         if root is not None and writer.root() != root:
             raise ArchiveDiffers(f"the log of tenant {tenant} does not have the root of its checkpoint {number}")
         return writer
+
+
+def _seq_of(position: Position) -> int:
+    return position.seq
 
 
 async def _require_recorded(folder: ChannelFolder, recorded: _CoveredTree, first_seq: int, made: Encoded) -> None:

@@ -92,6 +92,25 @@ async def test_events_move_and_every_one_is_under_a_checkpoint(log: Log, channel
     assert head.root == root_of([leaf_hash(line_of(entry, channel.wire.encode())) for entry in before])
 
 
+async def test_what_was_archived_ahead_of_the_policy_stays_in_redis_as_the_policy_says(
+    log: Log, channel: Channel, tmp_path: Path
+) -> None:
+    """As after `hub archive` beside a running hub: the hot events remain, and leave one by one as others are written."""
+    await write(log, channel, 40)
+    await keeper(log, tmp_path).turn()
+    await write(log, channel, 5)
+    await keeper(log, tmp_path).archive_whole(channel, trims=False)
+    at_work = keeper(log, tmp_path)
+    kept = []
+    for count in (0, 12, 12):
+        await write(log, channel, count)
+        await at_work.turn()
+        rest = await hot(log, channel)
+        kept.append((len(await archived(log, tmp_path, channel)), rest[0].seq, rest[-1].seq))
+    assert kept == [(45, 36, 45), (47, 48, 57), (59, 60, 69)]
+    assert at_work.stopped == {}
+
+
 async def test_without_bounds_nothing_is_trimmed_and_all_is_covered(log: Log, channel: Channel, tmp_path: Path) -> None:
     """`forever` records leaves, and moves nothing."""
     await write(log, channel, 30)

@@ -39,8 +39,8 @@ def archive(
 ) -> None:
     """Store the events that are in Redis alone in the archive, as before a move to another Redis (`hub restore`).
 
-    Where HUB_RETENTION moves events, a worker then removes all of them from Redis at its next turn, those that would have stayed
-    there too: readers get them from the archive. Use the settings of the hub (HUB_RETENTION, HUB_AUDIT_KEY, S3_BUCKET).
+    Nothing leaves Redis: events stay there as long as HUB_RETENTION says, and the hub may run. Use the settings of the hub
+    (HUB_RETENTION, HUB_AUDIT_KEY, S3_BUCKET).
 
     Example: hub archive --all --tenant acme
     """

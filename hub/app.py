@@ -40,6 +40,7 @@ from hub.http.siblings import Siblings
 from hub.limits.admission import Admission
 from hub.limits.edge import Edge, make_edge
 from hub.limits.quotas import Quotas
+from hub.limits.slices import Slices
 from hub.node.foreign_pages import ForeignPages
 from hub.node.hub import Hub, NodeClock, NodeParts
 from hub.node.states import StateReader
@@ -161,11 +162,12 @@ def make_parts(
 ) -> NodeParts:
     """Builds the parts that make up a node's hub."""
     origins = origin_policy(settings.allowed_origins, settings.websocket_url)
+    slices = Slices(lambda: log.appended_count + log.read_count)
     return NodeParts(
         edge=edge,
         verifier=verifier,
         admission=Admission(edge.connects, edge.quotas, origins, time.monotonic, settings.trusted_proxies),
-        states=StateReader(log, extensions.projections),
+        states=StateReader(log, slices, extensions.projections),
         agents=AgentDirectory(log),
         uploads=uploads,
         clock=NodeClock(),
@@ -174,6 +176,7 @@ def make_parts(
         tracing=open_tracing(settings.traced_share),
         archive=archive,
         verify=partial(verify_channel, settings),
+        slices=slices,
     )
 
 

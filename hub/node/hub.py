@@ -25,6 +25,7 @@ from hub.handlers.router import EVENT_HANDLERS, build_handlers
 from hub.limits.admission import Admission
 from hub.limits.edge import Edge
 from hub.limits.new_channels import NewChannels
+from hub.limits.slices import Slices
 from hub.metrics import NodeMetrics
 from hub.node.access import ChannelAccess
 from hub.node.archive_access import ArchiveAccess, ChannelAudits, Verify
@@ -99,6 +100,7 @@ class NodeParts:
         tracing: records traces; None where that is off.
         archive: the archive, for proofs; None if there is none.
         verify: verifies a channel.
+        slices: grants the time for long work.
     """
 
     edge: Edge
@@ -110,6 +112,7 @@ class NodeParts:
     clock: NodeClock
     flags: FeatureFlags
     verify: Verify
+    slices: Slices
     own_events: OwnEvents = ANY_OWN
     tracing: Tracing | None = None
     archive: ArchiveObjects | None = None
@@ -155,8 +158,9 @@ class Hub:
         self.operator_calls = OperatorCalls(self.limiter, self.clock, self.broadcast)
         self.deadlines = Deadlines(settings, self.verifier, self.clock, self.connections)
         self.turns = Turns()
-        self.recovery = Recovery(self, self.channel_configured, self._channel_deleted, self.turns)
-        self.subscriptions = Subscriptions(self, self.presence, self.recovery, self.turns)
+        self.slices = parts.slices
+        self.recovery = Recovery(self, self.channel_configured, self._channel_deleted, self.turns, self.slices)
+        self.subscriptions = Subscriptions(self, self.presence, self.recovery, self.turns, self.slices)
         self.fanouts = self.subscriptions.fanouts
         self.rollouts = Rollouts(self, self.subscriptions, parts.flags, self.connections)
         self._conversations = Conversations(self)

@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
+from hub.limits.slices import Slices
 from hub.node.fanout import Fanout
 from streams.redis.log import Log
-from streams.redis.replay import PAGE_EVENTS
 from streams.wire_page import WirePage
 
 SHARED_S: Final = 0.5
@@ -46,8 +46,9 @@ class SharedPage:
 class SharedPages:
     """Reads pages for the subscriptions of one node."""
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, slices: Slices) -> None:
         self._log = log
+        self._slices = slices
         self._shared: dict[Fanout, dict[tuple[str, str], SharedPage]] = {}
         self._under_way: dict[Fanout, dict[tuple[str, str], asyncio.Future[SharedPage | None]]] = {}
         self._bytes = 0
@@ -87,8 +88,9 @@ class SharedPages:
         return page
 
     async def _read(self, fanout: Fanout, key: tuple[str, str]) -> SharedPage:
-        after, upto = key
-        return SharedPage(await self._log.replay.wire_page(fanout.channel, after, PAGE_EVENTS, upto))
+        (after, upto), size = key, self._slices.page()
+        replay, channel = self._log.replay, fanout.channel
+        return SharedPage(await replay.wire_page(channel, after, size.events, upto, limit_bytes=size.size_bytes))
 
     def _share(self, fanout: Fanout, key: tuple[str, str], page: SharedPage) -> None:
         if self._bytes + page.size_bytes > SHARED_BYTES_MAX or key in (shared := self._shared.setdefault(fanout, {})):

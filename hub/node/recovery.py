@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 from hub.errors import HubError
+from hub.limits.slices import Slices
 from hub.node.fanout import Fanout, Sub
 from hub.node.pages import SharedPage, SharedPages
 from hub.node.turns import Turns
@@ -39,6 +40,7 @@ class Recovery:
         channel_configured: called for a followed channel whose settings have, or may have, changed.
         channel_deleted: called for a followed channel that was deleted.
         turns: limits how many pages are read at a time.
+        slices: grants the time to encode them.
 
     Attributes:
         pages: reads pages for subscriptions, and shares them.
@@ -50,10 +52,12 @@ class Recovery:
         channel_configured: Callable[[Channel], None],
         channel_deleted: Callable[[Fanout], None],
         turns: Turns,
+        slices: Slices,
     ) -> None:
         self._node = node
         self._turns = turns
-        self.pages = SharedPages(node.log)
+        self._slices = slices
+        self.pages = SharedPages(node.log, slices)
         self._channel_configured, self._channel_deleted = channel_configured, channel_deleted
         self._behind: dict[Subscriber, dict[Sub, None]] = {}
         self._tasks: dict[Subscriber, asyncio.Task[None]] = {}
@@ -139,6 +143,7 @@ class Recovery:
             seq = sub.seq
             async with self._turns:
                 page = await self.pages.read(fanout, sub.after)
+                await self._slices.turn()
                 is_sent = sub.phase is not Phase.CATCHING_UP or self.send_page(sub, page, seq)
             if not is_sent:
                 await self.tell_lost(sub)

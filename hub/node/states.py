@@ -10,11 +10,12 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, TypeVar
 from weakref import WeakKeyDictionary
 
+from hub.limits.slices import FOLD_EVENTS, Slices
 from hub.node.live_fields import READS, LiveFields
 from hub.protocol.replies import StateAt
 from projections.agent_runs import AGENT_RUNS, PENDING_REQUESTS
@@ -33,7 +34,6 @@ from streams.records.settings import SettingsRecords
 from streams.records.snapshots import Snapshot, Snapshots
 from streams.redis.log import Log
 from streams.redis.looks import KeyRead, Sight
-from streams.redis.replay import PAGE_EVENTS
 from streams.times import milliseconds_of_text
 
 S = TypeVar("S")
@@ -93,8 +93,9 @@ class StateReader:
     answers to further reads in the same round trip.
     """
 
-    def __init__(self, log: Log, own: OwnProjections = NO_OWN) -> None:
+    def __init__(self, log: Log, slices: Slices, own: OwnProjections = NO_OWN) -> None:
         self._log = log
+        self._slices = slices
         self._own = own
         self._snapshots = Snapshots(log)
         self._settings = SettingsRecords(log)
@@ -103,7 +104,7 @@ class StateReader:
         self._folds: OrderedDict[Channel, _Fold] = OrderedDict()
         self._folds_bytes = 0
         self._past = asyncio.Lock()
-        """Held while a past state is folded, so that only one is at a time: it blocks the loop for 7 µs per event."""
+        """Held while a past state is folded, so that only one is at a time."""
         self._locks: dict[Channel, asyncio.Lock] = {}  # of the channels being folded now
         self._reading: dict[Channel, asyncio.Lock] = {}  # of the channels being read now
         self._next_readings: dict[Channel, asyncio.Task[StateAt]] = {}
@@ -283,9 +284,11 @@ class StateReader:
         """
         state, last, after = ChannelState.begin(channel, self._own), moment(at), START
         async with self._past:
-            while page := await self._log.page(channel, after, PAGE_EVENTS, last):
-                for entry in page:
-                    state = self._fold_kept(channel, state, entry)
+            while page := await self._page(channel, after, last):
+                for part in _parts_of(page):
+                    await self._slices.turn()
+                    for entry in part:
+                        state = self._fold_kept(channel, state, entry)
                 after = page[-1].id.decode()
         return StateAt(state.render(), Position(state.id, state.seq))
 
@@ -343,26 +346,35 @@ class StateReader:
             self._folds_bytes -= oldest.weight_bytes
 
     async def _advance(self, channel: Channel, fold: _Fold) -> None:
+        size = self._slices.page()
         page = await self._log.replay.page_from(
-            channel, fold.state.id
+            channel, fold.state.id, size.events, limit_bytes=size.size_bytes
         )  # starts with the event at the fold's position, if it still exists
         if fold.state.seq and (not page or (page[0].id.decode(), page[0].seq) != (fold.state.id, fold.state.seq)):
             await self._require_unbroken(channel, fold)
         while page:
-            for entry in page:
-                self._fold_one(fold.state, entry)
-                fold.grown(entry)
-            page = await self._log.page(channel, fold.state.id, PAGE_EVENTS)
+            for part in _parts_of(page):
+                await self._slices.turn()
+                for entry in part:
+                    self._fold_one(fold.state, entry)
+                    fold.grown(entry)
+            page = await self._page(channel, fold.state.id)
 
     async def _fold_anew(self, channel: Channel, look: Look) -> _Fold:
         fold, after = _Fold(look.epoch, ChannelState.begin(channel, self._own), 0), START
-        while page := await self._log.page(channel, after, PAGE_EVENTS):
-            for entry in page:
-                fold.state = self._fold_kept(channel, fold.state, entry)
-                fold.grown(entry)
+        while page := await self._page(channel, after):
+            for part in _parts_of(page):
+                await self._slices.turn()
+                for entry in part:
+                    fold.state = self._fold_kept(channel, fold.state, entry)
+                    fold.grown(entry)
             after = page[-1].id.decode()
         fold.weight_bytes = len(fold.state.dump())
         return fold
+
+    async def _page(self, channel: Channel, after: str, upto: str = "+") -> list[Entry]:
+        size = self._slices.page()
+        return await self._log.page(channel, after, size.events, upto, limit_bytes=size.size_bytes)
 
     async def _require_unbroken(self, channel: Channel, fold: _Fold) -> None:
         """Checks that the folded events were only trimmed: a promoted replica may have another history with the same seqs."""
@@ -387,12 +399,14 @@ class StateReader:
         """Folds the stored events up to a snapshot's position for the custom projections that the snapshot lacks."""
         after = START
         while state.is_own_behind:
-            page = await self._log.page(channel, after, PAGE_EVENTS, state.id)
-            for entry in page:
-                try:
-                    state.advance_own(entry)
-                except BrokenEvent:
-                    self.broken_count += 1
+            page = await self._page(channel, after, state.id)
+            for part in _parts_of(page):
+                await self._slices.turn()
+                for entry in part:
+                    try:
+                        state.advance_own(entry)
+                    except BrokenEvent:
+                        self.broken_count += 1
             if not page:
                 state.own_caught_up()
             else:
@@ -402,6 +416,12 @@ class StateReader:
         snapshot = Snapshot(fold.epoch, fold.state.dump())
         await self._snapshots.save(channel, snapshot)
         fold.saved(len(snapshot.state))
+
+
+def _parts_of(page: list[Entry]) -> Iterator[list[Entry]]:
+    """Yields the events of a page that are folded in one slice each."""
+    for start in range(0, len(page), FOLD_EVENTS):
+        yield page[start : start + FOLD_EVENTS]
 
 
 def _joined(durable: bytes, live: bytes, position: Position) -> StateAt:

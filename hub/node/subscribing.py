@@ -17,6 +17,7 @@ from typing import Final
 
 from hub.auth.tokens import Principal
 from hub.errors import HubError
+from hub.limits.slices import Slices
 from hub.node.connection import Connection
 from hub.node.fanout import Fanout, Sub
 from hub.node.openings import Decision, Openings
@@ -71,12 +72,15 @@ class Subscriptions:
         fanouts: the channels with a subscriber on this node.
     """
 
-    def __init__(self, node: NodePort, presence: PresenceTracker, recovery: Recovery, turns: Turns) -> None:
+    def __init__(
+        self, node: NodePort, presence: PresenceTracker, recovery: Recovery, turns: Turns, slices: Slices
+    ) -> None:
         self.fanouts: dict[Channel, Fanout] = {}
         self._node = node
         self._presence = presence
         self._recovery = recovery
         self._turns = turns
+        self._slices = slices
         self._openings = Openings(node)
         self._owed: dict[Connection, dict[Channel, SubscribeRequest]] = {}
 
@@ -248,6 +252,7 @@ class Subscriptions:
         began_s, as_of = self._node.clock.monotonic(), self._node.access.change_count
         asked = [self._ask_early(connection, request, has_room=has_room) for request, has_room in questions]
         decided = await self._decide_all(questions, asked)
+        await self._slices.turn()
         prepared: list[Prepared | BaseException | None] = []
         for (request, _), decision in zip(questions, decided, strict=True):  # no await: nothing is sent in between
             if not isinstance(decision, Decision):
@@ -529,6 +534,7 @@ class Subscriptions:
             await self._node.delay(principal, "replay")
             async with self._turns:
                 page = await self._recovery.pages.read(sub.fanout, sub.after, head.id)
+                await self._slices.turn()
                 pages_read = max(page.events.read_count / PAGE_EVENTS, page.size_bytes / PAGE_BYTES)
                 self._node.charge(principal, "replay", pages_read)
                 is_sent = sub.phase is not Phase.REPLAYING or self._recovery.send_page(sub, page, seq)

@@ -13,7 +13,7 @@ from typing import Final
 from hub.errors import HubError
 
 AT_ONCE: Final = 16
-"""Turns at a time: about 16 ms of the event loop before other work, and enough to keep Redis busy."""
+"""Turns at a time: enough to keep Redis busy. Their share of the event loop is bounded by `hub.limits.slices`."""
 WAITING_MAX: Final = 50_000
 """Maximum waiters for a turn, about 1 KB each; beyond it the node refuses."""
 RETRY_AFTER_MS: Final = 5_000

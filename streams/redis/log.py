@@ -26,7 +26,7 @@ from streams.redis.keys import CONFIG, DEFAULT_LIMITS, Keys, Limits, Servers, sl
 from streams.redis.locate import Locator
 from streams.redis.looks import Looks
 from streams.redis.partition_calls import PartitionCalls
-from streams.redis.replay import PAGE_EVENTS, Replay
+from streams.redis.replay import PAGE_BYTES, PAGE_EVENTS, Replay
 from streams.redis.server import LoneServer, Server, new_epoch
 from streams.redis.tail import Tail
 from streams.sealing.sealed import SealRule
@@ -311,9 +311,17 @@ class Log:
         """See `Replay.look`."""
         return await self.replay.look(channel, after)
 
-    async def page(self, channel: Channel, after: str = "0", limit: int = PAGE_EVENTS, upto: str = "+") -> list[Entry]:
+    async def page(
+        self,
+        channel: Channel,
+        after: str = "0",
+        limit: int = PAGE_EVENTS,
+        upto: str = "+",
+        *,
+        limit_bytes: int = PAGE_BYTES,
+    ) -> list[Entry]:
         """See `Replay.page`."""
-        return await self.replay.page(channel, after, limit, upto)
+        return await self.replay.page(channel, after, limit, upto, limit_bytes=limit_bytes)
 
     async def entry(self, channel: Channel, event_id: str) -> Entry | None:
         """Read the event with this ID; None if the stream does not contain it."""

@@ -164,19 +164,39 @@ class Replay:
             return sight
         return Sight(await look_over(self._cold, channel, after, sight.look), sight.reads, sight.answers)
 
-    async def page(self, channel: Channel, after: str = "0", limit: int = PAGE_EVENTS, upto: str = "+") -> list[Entry]:
-        """Events after `after`, oldest first, none newer than `upto`: at most `limit` and 256 KiB. An empty page is the end."""
-        return await self._opened(channel, await self._forwards(channel, after, limit, upto, with_start=False))
+    async def page(
+        self,
+        channel: Channel,
+        after: str = "0",
+        limit: int = PAGE_EVENTS,
+        upto: str = "+",
+        *,
+        limit_bytes: int = PAGE_BYTES,
+    ) -> list[Entry]:
+        """Events after `after`, oldest first, none newer than `upto`: at most `limit`, and `limit_bytes`.
 
-    async def wire_page(self, channel: Channel, after: str, limit: int = PAGE_EVENTS, upto: str = "+") -> WirePage:
+        An empty page is the end.
+        """
+        found = await self._forwards(channel, after, limit, upto, limit_bytes, with_start=False)
+        return await self._opened(channel, found)
+
+    async def wire_page(
+        self,
+        channel: Channel,
+        after: str,
+        limit: int = PAGE_EVENTS,
+        upto: str = "+",
+        *,
+        limit_bytes: int = PAGE_BYTES,
+    ) -> WirePage:
         """The same page as on the wire. Archived events are passed on as they are stored, without being parsed."""
         bound = "-" if after == START else f"({after}"
-        place, floor, found = await self._page_over(channel, b"XRANGE", bound, upto, limit)
+        place, floor, found = await self._page_over(channel, b"XRANGE", bound, upto, limit, limit_bytes)
         if place is not None and self._cold is not None:
             page = await self._cold.wire_page(place, after, limit, upto)
             if page.read_count:
                 return await self._opened_page(channel, page)
-            found = (await self._page_over(channel, b"XRANGE", f"({floor}", upto, limit))[2]
+            found = (await self._page_over(channel, b"XRANGE", f"({floor}", upto, limit, limit_bytes))[2]
         return WirePage.of(await self._opened(channel, found), channel.wire.encode())
 
     async def _opened_page(self, channel: Channel, page: WirePage) -> WirePage:
@@ -186,40 +206,45 @@ class Replay:
             await self._opened(channel, [read_line(line) for line in page.lines]), channel.wire.encode()
         )._replace(read_count=page.read_count)
 
-    async def page_from(self, channel: Channel, first: str, limit: int = PAGE_EVENTS) -> list[Entry]:
+    async def page_from(
+        self, channel: Channel, first: str, limit: int = PAGE_EVENTS, *, limit_bytes: int = PAGE_BYTES
+    ) -> list[Entry]:
         """One page of events, oldest first, starting with `first` itself."""
-        return await self._opened(channel, await self._forwards(channel, first, limit, "+", with_start=True))
+        found = await self._forwards(channel, first, limit, "+", limit_bytes, with_start=True)
+        return await self._opened(channel, found)
 
     async def _opened(self, channel: Channel, entries: list[Entry]) -> list[Entry]:
         return entries if self._seals is None else await self._seals.opened(self._keys.of(channel).path, entries)
 
-    async def _forwards(self, channel: Channel, start: str, limit: int, upto: str, *, with_start: bool) -> list[Entry]:
+    async def _forwards(
+        self, channel: Channel, start: str, limit: int, upto: str, limit_bytes: int, *, with_start: bool
+    ) -> list[Entry]:
         bound = start if with_start else "-" if start == START else f"({start}"
-        place, floor, found = await self._page_over(channel, b"XRANGE", bound, upto, limit)
+        place, floor, found = await self._page_over(channel, b"XRANGE", bound, upto, limit, limit_bytes)
         if place is None or self._cold is None:
             return found
         if archived := await self._cold.after(place, start, limit, upto, with_start=with_start):
             return archived
-        return (await self._page_over(channel, b"XRANGE", f"({floor}", upto, limit))[2]
+        return (await self._page_over(channel, b"XRANGE", f"({floor}", upto, limit, limit_bytes))[2]
 
     async def page_back(self, channel: Channel, before: str = "+", limit: int = PAGE_EVENTS) -> list[Entry]:
         """One page of events before `before` (exclusive; `+` is the end), newest first; an empty page is the beginning."""
         if before.strip("0") in {"", "-"}:  # Redis refuses the interval before 0-0
             return []
         end = before if before == "+" else f"({before}"
-        place, _, found = await self._page_over(channel, b"XREVRANGE", end, "-", limit)
+        place, _, found = await self._page_over(channel, b"XREVRANGE", end, "-", limit, PAGE_BYTES)
         if not (found or place is None or self._cold is None):
             found = await self._cold.before(place, before, limit)
         return await self._opened(channel, found)
 
     async def _page_over(
-        self, channel: Channel, command: bytes, first: str, last: str, limit: int
+        self, channel: Channel, command: bytes, first: str, last: str, limit: int, limit_bytes: int
     ) -> tuple[ArchivePlace | None, str, list[Entry]]:
         """A page from Redis; before it the place of the archive, if the events there are wanted first, and the floor's ID."""
         names = self._keys.of(channel)
         is_long = command == b"XRANGE" and limit >= PAGE_EVENTS and self._plain_count < PLAIN_AT_ONCE
         more = (int(self._cold is not None), LONG_EVENTS if is_long else 0)
-        reply = await self._page(channel, (names.stream, names.meta), command, first, last, limit, *more)
+        reply = await self._page(channel, (names.stream, names.meta), command, first, last, limit, limit_bytes, *more)
         epoch, mark, floor, remains, raw = reply
         found = _packed_entries(raw, names.path)
         if remains:
@@ -258,7 +283,7 @@ class Replay:
 
     async def live_page(self, channel: Channel, start: str = "-") -> list[Entry]:
         """One page of entries of the live lane from `start` on (`(` before an ID excludes it), oldest first."""
-        raw = await self._page(channel, (self._keys.of(channel).live,), b"XRANGE", start, b"+", PAGE_EVENTS)
+        raw = await self._page(channel, (self._keys.of(channel).live,), b"XRANGE", start, b"+", PAGE_EVENTS, PAGE_BYTES)
         return _live_entries(raw)
 
     async def live_entries(self, channel: Channel) -> list[Entry]:
@@ -294,10 +319,11 @@ class Replay:
         first: Argument,
         last: Argument,
         limit: int,
+        limit_bytes: int,
         *more: int,
     ) -> list[Reply]:
         calls = self._calls_in(self._keys.of(channel).partition)
-        found: list[Reply] = await calls.run(PAGE, keys, command, first, last, limit, PAGE_BYTES, *more)
+        found: list[Reply] = await calls.run(PAGE, keys, command, first, last, limit, limit_bytes, *more)
         return found
 
     async def _call(self, channel: Channel, *args: Argument) -> Reply:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 
+from hub.limits.slices import Slices
 from hub.node.states import StateReader
 from streams.channel import Channel, Kind
 from streams.envelope import Actor, Draft, Lane
@@ -22,7 +23,7 @@ async def commands(log: Log) -> int:
 
 async def test_those_who_come_at_once_share_a_reading(log: Log, tenant: str) -> None:
     """Each read the live lane and the presence separately before: a thousand joiners held the fan-out up for seconds."""
-    states, channel = StateReader(log), Channel(tenant, Kind.CONVERSATION, "all")
+    states, channel = StateReader(log, Slices()), Channel(tenant, Kind.CONVERSATION, "all")
     for number in range(20):
         await log.append(Draft(channel, "chat.message", b'{"text":"%d"}' % number, Actor("user", "a")))
     look = await log.look(channel)
@@ -40,7 +41,7 @@ async def test_those_who_come_at_once_share_a_reading(log: Log, tenant: str) -> 
 
 async def test_who_asks_while_a_channel_is_read_sees_what_was_stored_before(log: Log, tenant: str) -> None:
     """The reading under way may have begun too early: it gets the next one."""
-    states, channel = StateReader(log), Channel(tenant, Kind.CONVERSATION, "all")
+    states, channel = StateReader(log, Slices()), Channel(tenant, Kind.CONVERSATION, "all")
     counts = []
     for number in range(1, 30):
         earlier = asyncio.create_task(states.read(channel, await log.look(channel)))
@@ -56,7 +57,7 @@ async def test_a_failed_reading_is_told_to_all_and_the_next_one_works(own_redis:
     """Redis away: nobody waits for ever, and no reading stays behind that later askers would wait for."""
     log = await Log.open(own_redis.url)
     try:
-        states, channel = StateReader(log), Channel(tenant, Kind.CONVERSATION, "all")
+        states, channel = StateReader(log, Slices()), Channel(tenant, Kind.CONVERSATION, "all")
         look = await log.look(channel)
         with own_redis.killed():
             failed = await asyncio.gather(*(states.read(channel, look) for _ in range(5)), return_exceptions=True)
@@ -71,7 +72,7 @@ async def test_a_failed_reading_is_told_to_all_and_the_next_one_works(own_redis:
 
 async def test_a_sight_is_shown_whole_and_live_each_as_asked(log: Log, tenant: str) -> None:
     """Two who came back to a document in one tick shared a sight, and the second was shown what the first had asked for."""
-    states, channel = StateReader(log), Channel(tenant, Kind.DOCUMENT, "d")
+    states, channel = StateReader(log, Slices()), Channel(tenant, Kind.DOCUMENT, "d")
     sight = await log.replay.sight(channel, "0", states.key_reads(channel))
 
     live, whole = await states.read_live(channel, sight), await states.read_from(channel, sight)
@@ -83,7 +84,7 @@ async def test_a_sight_is_shown_whole_and_live_each_as_asked(log: Log, tenant: s
 
 async def test_a_live_lane_of_many_bytes_is_read_page_by_page(log: Log, tenant: str) -> None:
     """Fifty entries beside a look are bounded in bytes, too; the state is the same."""
-    states, channel = StateReader(log), Channel(tenant, Kind.DOCUMENT, "d")
+    states, channel = StateReader(log, Slices()), Channel(tenant, Kind.DOCUMENT, "d")
     for number in range(20):
         data = b'{"user":"u","client":"c%d","selection":"%b"}' % (number, b"x" * 2_000)
         await log.append(Draft(channel, "document.cursor", data, Actor("user", "u"), lane=Lane.LIVE))
@@ -95,7 +96,10 @@ async def test_a_live_lane_of_many_bytes_is_read_page_by_page(log: Log, tenant: 
 
 async def test_a_broken_key_of_one_channel_fails_no_other(log: Log, tenant: str) -> None:
     """Looks of one tick share a call: a foreign value under one channel's key was an internal error for all of them."""
-    states, channels = StateReader(log), [Channel(tenant, Kind.CONVERSATION, f"c{number}") for number in range(40)]
+    states, channels = (
+        StateReader(log, Slices()),
+        [Channel(tenant, Kind.CONVERSATION, f"c{number}") for number in range(40)],
+    )
     await log.redis.set(log.keys.people(channels[7]), "not a hash")
 
     found = await asyncio.gather(

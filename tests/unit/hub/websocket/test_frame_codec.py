@@ -10,6 +10,7 @@ from hub.websocket.codec import (
     BINARY,
     CLOSE,
     FAILED,
+    FEED_MESSAGES_MAX,
     PING,
     PONG,
     TEXT,
@@ -344,3 +345,26 @@ class TestMemory:
         assert not hasattr(decoder, "__dict__")
         assert sys.getsizeof(decoder) <= 96
         assert [getattr(decoder, name) for name in ("_held", "_message")] == [b"", None]
+
+
+class TestManyMessages:
+    """A read of thousands of small messages is decoded in parts, so that the receiver can leave the loop to others."""
+
+    def test_a_feed_returns_a_few_and_the_next_one_goes_on(self) -> None:
+        """Nothing is lost or overtaken, and bytes that arrive later come last."""
+        decoder, texts = FrameDecoder(LIMIT), [f"m{number}".encode() for number in range(100)]
+        parts = [decoder.feed(b"".join(client_frame(TEXT, text) for text in texts[:90]))]
+        parts.append(decoder.feed(b"".join(client_frame(TEXT, text) for text in texts[90:])))
+        while decoder.has_more:
+            parts.append(decoder.feed(b""))
+
+        assert max(map(len, parts)) == FEED_MESSAGES_MAX
+        assert [event for part in parts for event in part] == [(TEXT, text) for text in texts]
+
+    def test_a_receiver_that_has_closed_gets_the_rest_at_once(self) -> None:
+        """Only the peer's Close matters then."""
+        decoder = FrameDecoder(LIMIT)
+        decoder.feed(client_frame(TEXT, b"x") * 100 + close_frame(1000))
+        decoder.discard()
+
+        assert decoder.feed(b"")[-1][0] == CLOSE

@@ -44,6 +44,9 @@ all answers before it."""
 UNREAD_BYTES_MAX: Final = 1_048_576
 """Maximum bytes of answers queued, beyond a full write buffer, for a client that does not read; then its messages wait. One
 answer may exceed it. Without it fifty `channel.history` commands would cost the memory of fifty pages."""
+MESSAGES_AT_ONCE: Final = 32
+"""Messages of one socket that are handled in a row, about a millisecond; the next ones wait for the next iteration of the loop. An
+array or a backlog may have a hundred, and the other sockets would wait for all of them."""
 PACE_REST_S: Final = 0.05
 """Seconds to stop reading from a user who sends faster than all limits together allow (`RateLimiter.is_in_pace`)."""
 _log: Final = logging.getLogger(__name__)
@@ -98,6 +101,7 @@ class Connection:
         "_began_s",
         "_closing",
         "_drained",
+        "_handled_count",
         "_is_busy",
         "_out",
         "_owner",
@@ -148,6 +152,7 @@ class Connection:
         self._drained: asyncio.Event | None = None
         self._all_settled: asyncio.Future[None] | None = None
         self._is_busy = False
+        self._handled_count = 0
         self._unsettled_count = 0
         self._closing: tuple[int, str] | None = None
         self._began_s = self.opened_at
@@ -448,6 +453,12 @@ class Connection:
                 self._owner.keep_cursor(self, received.late)
             if received.re:
                 self.send(reply("ack", received.re, received.channel, b'{"dropped":true}'))
+        self._handled_count += 1
+        if self._handled_count == MESSAGES_AT_ONCE:
+            self._handled_count = 0
+            if not self._is_busy:
+                self._is_busy = True
+                asyncio.get_running_loop().call_soon(self._rested)
 
     def _must_wait(self, now: float) -> bool:
         """True if the next message must wait: for a command in progress, for the client to read its answers, or for its pace."""

@@ -313,6 +313,10 @@ FEED_BYTES_MAX: Final = 262_144
 """The size of one read. With compression, a `feed` ends with the message that exceeds it; otherwise one read could decompress
 to a thousand times its size."""
 
+FEED_MESSAGES_MAX: Final = 32
+"""Maximum events that one `feed` returns: about a millisecond of commands. A read may have thousands, and whatever else is ready
+would wait until all of them are handled."""
+
 PROTOCOL_ERROR: Final = 1002
 INVALID_UTF8: Final = 1007
 TOO_LARGE: Final = 1009
@@ -360,7 +364,7 @@ class FrameDecoder:
         self._is_done = False
 
     def feed(self, data: bytes) -> list[FrameEvent]:
-        """Returns the events that these bytes complete, in order. After CLOSE or FAILED everything is ignored."""
+        """Returns the events that these bytes complete, in order, up to 32. After CLOSE or FAILED everything is ignored."""
         if self._is_done:
             return []
         if self._held:
@@ -380,7 +384,7 @@ class FrameDecoder:
         return events
 
     def trust(self, message_size_limit_bytes: int) -> None:
-        """Sets another limit, and returns any number of messages per `feed`: the peer has authenticated."""
+        """Sets another limit, and returns several messages per `feed`: the peer has authenticated."""
         self._limit = message_size_limit_bytes
         self._is_one_a_feed = False
 
@@ -405,6 +409,9 @@ class FrameDecoder:
         limit = min(self._limit, _FAST_BYTES_MAX)
         room_bytes = FEED_BYTES_MAX
         while at < end:
+            if len(events) >= FEED_MESSAGES_MAX and not self._is_discarding:
+                self._hold(data[at:])
+                return
             if data[at] == _FINAL_TEXT and self._message is None and end - at >= _MEDIUM_HEAD_BYTES:
                 size = data[at + 1] - _MASKED
                 start = at + 6

@@ -84,11 +84,11 @@ async def test_pages_are_short_beside_live_messages(log: Log, tenant: str) -> No
     pages = SharedPages(log, slices)
     fanout = Fanout(channel, look, log.tail_of(channel), NodeMetrics(), Nobody())
 
-    assert len((await pages.read(fanout, "0", look.head.id)).entries) == SHORT_PAGE_EVENTS
+    assert len((await pages.read(fanout, "0", look.head.id)).events.lines) == SHORT_PAGE_EVENTS
     now += SERVING_S
-    assert len((await pages.read(fanout, "0", look.head.id)).entries) == PAGE_EVENTS
+    assert len((await pages.read(fanout, "0", look.head.id)).events.lines) == PAGE_EVENTS
     served += 1
-    assert len((await pages.read(fanout, "0", look.head.id)).entries) == SHORT_PAGE_EVENTS
+    assert len((await pages.read(fanout, "0", look.head.id)).events.lines) == SHORT_PAGE_EVENTS
     fanout.close()
 
 

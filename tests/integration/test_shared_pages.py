@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+import pytest
 import redis.asyncio
 
 from hub.node.pages import SharedPage
@@ -56,8 +57,11 @@ async def test_equal_cursors_share_their_pages_and_each_gets_every_event(lone_re
         assert end - between <= (between - begin) / 4  # without sharing nine tenths
 
 
-async def test_readers_who_come_during_a_read_wait_for_it(lone_redis: RedisServer, tenant: str) -> None:
+async def test_readers_who_come_during_a_read_wait_for_it(
+    lone_redis: RedisServer, tenant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """They are all answered by the one read, or read for themselves where it was cancelled or its pages were to be forgotten."""
+    monkeypatch.setattr("hub.limits.slices.SERVING_S", 3_600.0)  # all pages are of one size
     channel = parse_channel(tenant, ROOM)
     async with (
         running_node(lone_redis.url) as node,

@@ -183,10 +183,12 @@ KINDS: Final[dict[str, type[Attacker]]] = {"flood": MessageFlood, "storm": Conne
 
 
 async def _attack_from(kind: str, url: str, channel: str) -> None:
-    """Attack as commanded on stdin, until the input ends."""
-    os.nice(
-        5
-    )  # it stands for another machine: it must not take the processor from the polite users, whose clock runs elsewhere
+    """Attack as commanded on stdin, until the input ends.
+
+    An attacker stands for another machine, so it gets only the time that Redis and the generator leave idle. A nice value does
+    not bring that about: Redis, once woken, waits until the attacker's slice of time is over.
+    """
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     reader = asyncio.StreamReader()
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)

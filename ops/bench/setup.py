@@ -155,7 +155,13 @@ async def started(
     cores, secret = Cores.split() if is_pinned else Cores.shared(), secrets.token_hex(24)
     async with contextlib.AsyncExitStack() as running:
         folder = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="hub-bench-")))
-        redis = EmbeddedRedis(folder / "redis", port=free_port(), is_guarded=False, is_persistent=is_persistent)
+        redis = EmbeddedRedis(
+            folder / "redis",
+            port=free_port(),
+            is_guarded=False,
+            is_persistent=is_persistent,
+            has_own_session=False,  # otherwise attackers, which run with the lowest priority, would share its core equally
+        )
         running.callback(redis.stop)
         redis.start()
         pin(redis.pid, cores.others)

@@ -63,6 +63,8 @@ class EmbeddedRedis:
         is_persistent: write an append-only file.
         is_guarded: False for a server that tests reconfigure: every command is allowed, and a port needs no password.
         max_bytes: Redis's memory limit; 0 for none.
+        has_own_session: Ctrl-C on a terminal does not reach the server, so that a hub can drain before its Redis ends. Linux
+            weighs sessions against each other (sched(7), autogroup): False lets priorities within the caller's session count.
     """
 
     def __init__(
@@ -76,12 +78,14 @@ class EmbeddedRedis:
         is_guarded: bool = True,
         binary: Path | None = None,
         max_bytes: int = 0,
+        has_own_session: bool = True,
     ) -> None:
         self.data_dir = Path(data_dir).absolute()
         self.fsync = fsync
         self.is_persistent = is_persistent
         self.is_guarded = is_guarded
         self._max_bytes = max_bytes
+        self._has_own_session = has_own_session
         self._address = Address(port, unix_socket)
         self._binary = binary
         self._child: subprocess.Popen[bytes] | None = None
@@ -281,7 +285,7 @@ class EmbeddedRedis:
             stderr=subprocess.DEVNULL,
             pass_fds=(lock,),
             umask=0o077,
-            start_new_session=True,  # the hub handles Ctrl-C: it drains before its Redis ends
+            start_new_session=self._has_own_session,
             preexec_fn=end_with(os.getpid()),  # noqa: PLW1509 - it calls one function of libc, loaded before the fork
         )
 

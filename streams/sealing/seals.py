@@ -213,6 +213,12 @@ class Seals:
         while (sealed := self._sealed_now(draft)) is None:
             await self._read_current(draft.channel.tenant, self._people(draft) or ())
             await self._read(draft.sealed_for)
+            if any(
+                self._keys.get(key_id) == LOST for key_id in draft.sealed_for
+            ):  # sealed by another it would not open again
+                raise LogUnavailable(
+                    "the store of subject keys does not have the key of the event that this one follows from"
+                )
         return sealed
 
     def _sealed_now(self, draft: Draft) -> Draft | None:
@@ -238,7 +244,7 @@ class Seals:
         return tuple(dict.fromkeys(people)) if people or draft.sealed_for else None
 
     def _keys_at_hand(self, draft: Draft, people: Iterable[str]) -> list[SubjectKey] | None:
-        """The keys of these people and of the draft's source, by ID; None if one of them is not in memory."""
+        """The keys of these people and of the draft's source, by ID; None if one of them is not in memory, or was lost."""
         found: dict[str, bytes] = {}
         for user in people:
             key = self._current.get(f"{draft.channel.tenant}\n{user}")
@@ -246,7 +252,7 @@ class Seals:
                 return None
             found[key.id] = key.key
         for key_id in draft.sealed_for:
-            if key_id not in self._keys:
+            if self._keys.get(key_id, LOST) == LOST:
                 return None
             # The source was erased meanwhile: what follows from it is erased from the beginning.
             found[key_id] = self._keys[key_id] or os.urandom(KEY_BYTES)

@@ -125,6 +125,10 @@ class ChannelDeleter:
         await self._deletions.end_life(channel, side, await self._deletions.files(channel, found))
         return None
 
+    async def give_back(self, tenant: str) -> None:
+        """Give a tenant whose channels are all deleted back what they counted in the quota."""
+        await self._deletions.give_back(tenant)
+
     async def archive_records(self, tenant: str) -> None:
         """Archive the records of the tenant's deletions, so that a restore from the archive leaves these channels out."""
         if self._archive is not None:

@@ -222,6 +222,10 @@ class Deletions:
             return
         await self._uploads.watch(upload.channel, upload.event_id, self._log.now_ms() + sweep_after_ms, is_moved=True)
 
+    async def give_back(self, tenant: str) -> None:
+        """Give a tenant without channels back what its events counted in the quota."""
+        await self._uploads.count_files_alone(tenant)
+
     async def fail(self, upload: UploadRecord) -> bool:
         """Let an upload fail without an event, unless it is ready. False if it became ready meanwhile, or is gone."""
         if upload.state is UploadState.READY:

@@ -158,6 +158,13 @@ class UploadStore:
         total = await self._log.calls_at(key).call("HINCRBY", key, tenant, change_bytes)
         return int(total)
 
+    async def count_files_alone(self, tenant: str) -> None:
+        """Let the total of the tenant's bytes be those of its uploads and files: its channels, which it counted, were deleted."""
+        ledger, key = upload_ledger(tenant, ""), edge_keys().bytes_stored
+        total = await self._log.calls_at(ledger.total).call("GET", ledger.total)
+        if await self._log.calls_at(key).call("HEXISTS", key, tenant):
+            await self._log.calls_at(key).call("HSET", key, tenant, int(total or 0))
+
     async def watch(self, channel: Channel, event_id: str, at_ms: int, *, is_moved: bool = False) -> None:
         """Schedule an inspection of an upload. An existing schedule is kept unless `is_moved`."""
         member = f"{channel.path} {event_id}"

@@ -25,7 +25,7 @@ _NEEDED: Final = (
     "ZREM {k} m", "ZRANGE {k} 0 1", "ZRANGEBYSCORE {k} 0 1", "ZRANGEBYLEX {k} - +", "ZREMRANGEBYSCORE {k} 0 1", "ZSCORE {k} m",
     "ZCARD {k}", "ZCOUNT {k} 0 1", "SADD {k} m", "SISMEMBER {k} m", "SMEMBERS {k}", "SET {k} v", "GET {k}", "INCRBY {k} 1",
     "DECRBY {k} 1", "DEL {k}", "EXISTS {k}", "EXPIRE {k} 1", "PEXPIRE {k} 1", "PERSIST {k}", "RENAME {k} {k}", "SCAN 0", "TIME",
-    "INFO", "CLIENT SETNAME x", "WAIT 0 1",
+    "MEMORY USAGE {k}", "INFO", "CLIENT SETNAME x", "WAIT 0 1",
 )  # fmt: skip # a table
 """The commands that the hub's processes send, each with arguments that Redis would accept; a script's commands count as well."""
 OF_WORKERS: Final = frozenset({"xreadgroup", "xack", "xclaim"})

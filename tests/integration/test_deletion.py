@@ -29,6 +29,7 @@ from streams.records.deletions import Deletions, deletions_of
 from streams.records.upload_store import UploadStore
 from streams.records.uploads import UploadRecord, UploadState
 from streams.redis.deleted import DeletedLog
+from streams.redis.keys import edge_keys
 from streams.redis.log import Log
 from support.archive_rig import SIGNER, KilledAt, archive_in, keeper, write
 from support.nodes import running_node, token
@@ -401,21 +402,25 @@ async def test_all_channels_of_a_tenant_with_their_files(
     for place in (*places, other):
         await write(log, place, 5)
     async with (
-        running_node(redis_url, data_dir=str(data)) as node,
+        running_node(redis_url, data_dir=str(data), quota_bytes_stored=100_000) as node,
         client(node.ws_url, token("alice", tenant)) as alice,
     ):
         await upload(log, alice, places[0])
+        await alice.say(places[0].wire, "hi")
+        await node.hub.edge.store.wait_round()
+    key = edge_keys().bytes_stored
+    assert int(await log.calls_at(key).call("HGET", key, tenant)) > 5
 
     code, out, _ = await asyncio.to_thread(hub, "delete", "--all", "--dry-run")
     listed = [json.loads(line) for line in out.splitlines()]
     assert (code, [one["channel"] for one in listed]) == (0, [place.wire for place in places])
-    assert (listed[0]["files"], listed[0]["file_bytes"], listed[0]["events"]) == (1, 5, 6)
-    assert len(await all_events(log, places[0])) == 6
+    assert (listed[0]["files"], listed[0]["file_bytes"], listed[0]["events"]) == (1, 5, 7)
+    assert len(await all_events(log, places[0])) == 7
     assert (await asyncio.to_thread(hub, "delete", "--all"))[0] == 2
 
     code, out, _ = await asyncio.to_thread(hub, "delete", "--all", "--yes")
 
-    assert code == 0
+    assert (code, await log.calls_at(key).call("HGET", key, tenant)) == (0, b"0")
     assert [await all_events(log, place) for place in places] == [[], [], []]
     assert len(await all_events(log, other)) == 5
     assert objects_in(data) == []

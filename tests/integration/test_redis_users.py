@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 import redis
 
@@ -59,6 +60,8 @@ async def use(url: str, token: str, file: Path) -> None:
         await a.state(ROOM)
         await a.history(ROOM)
         await feed.aclose()
+    async with httpx.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {token}"}) as http:
+        assert (await http.get(f"/v1/channels/{ROOM}/audit")).json()["whole"]
 
 
 def rights(place: Place, role: str, url: str, **more: str) -> tuple[int, str]:
@@ -84,7 +87,7 @@ def test_each_role_can_do_its_work(place: Place, tmp_path: Path) -> None:
         worker.terminate()
         worker.communicate(timeout=40)
         node.end(signal.SIGTERM)
-    for command in (["replay", ROOM], ["state", ROOM], ["audit", "verify", ROOM]):
+    for command in (["replay", ROOM], ["state", ROOM], ["audit", "verify", ROOM], ["audit", "channels"]):
         asked = [*PROGRAM, *command, "--tenant", "t"]
         done = subprocess.run(asked, env=place.hub("auditor"), capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr

@@ -106,6 +106,9 @@ async def test_clients_resume_exactly_from_any_cursor(
         async with client(node.ws_url, token("carol", tenant)) as carol:
             await carol.send("channel.subscribe", {"channels": [{"channel": place.wire}]})
             assert (await carol.expect("connection.error"))["payload"]["code"] == 4003
+    code, (report,), _ = await asyncio.to_thread(hub, lone_redis.url, "audit", "verify", notes.wire)
+    counts = [report[name] for name in ("events", "hot_events", "archived_events", "from_seq", "to_seq")]
+    assert (code, counts, report["whole"]) == (0, [1, 0, 1, 1, 1], True)
     await keeper(restored, data / "archive", POLICY).turn()
     code, reports, err = await asyncio.to_thread(hub, lone_redis.url, "audit", "verify", "--all")
     assert (code, err, [one["whole"] for one in reports]) == (0, "", [True, True])

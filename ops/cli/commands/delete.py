@@ -71,7 +71,7 @@ def delete(
     if is_dry_run:
         return
     agree(f"Delete {len(found)} channels of tenant {tenant}?", is_sure=is_sure)
-    run(_delete(redis, data, [channel_of(tenant, str(one["channel"])) for one in found], who, how))
+    run(_delete(redis, data, [channel_of(tenant, str(one["channel"])) for one in found], who, how, is_all=is_all))
 
 
 async def _plan(
@@ -99,11 +99,15 @@ async def _plan(
     return found
 
 
-async def _delete(redis: str, data: Path, places: list[Channel], by: str, how: dict[str, bool]) -> None:
+async def _delete(
+    redis: str, data: Path, places: list[Channel], by: str, how: dict[str, bool], *, is_all: bool
+) -> None:
     async with _deleter(redis, data, by, how) as deleter:
         for at in range(0, len(places), _ENDED_TOGETHER):
             async for done in deleter.delete_several(places[at : at + _ENDED_TOGETHER]):
                 print(json.dumps(done | {"deleted": True}), flush=True)
+        if is_all:
+            await deleter.give_back(places[0].tenant)
 
 
 @asynccontextmanager

@@ -43,6 +43,10 @@ class ConfigurationRefused(StreamsError):
     """The Redis server's configuration is unsafe for the log; the text names the setting and the required value."""
 
 
+class WriterExcluded(StreamsError):
+    """Another command that writes to the log runs, and excludes this one; the text names it."""
+
+
 class RecordDamaged(StreamsError):
     """A channel's record in Redis does not have the form in which the hub writes it."""
 

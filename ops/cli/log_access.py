@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from hub.config import Settings
 from hub.storage.archive import StoreArchive
 from hub.storage.choice import open_seals, reading_archive
 from ops.cli.failure import CommandFailed
+from ops.cli.options import operator_name
 from ops.cli.running_hub import running_hub
 from ops.embedded_redis.server import EmbeddedRedis, holds_data
 from streams.channel import Channel
+from streams.records.writers import Writer, holding
 from streams.redis.calls import Calls
 from streams.redis.log import Log
 from streams.redis.server_check import kept_keys
@@ -52,17 +56,25 @@ def present_redis_at(url: str, data: Path) -> Iterator[str]:
         yield address
 
 
+def own_writer(name: str, scope: str, *, is_alone: bool) -> Writer:
+    """This process as a command that writes, with the words by which others find it."""
+    by = f"{operator_name('')} on {socket.gethostname()}, process {os.getpid()}, since {datetime.now(UTC):%F %T} UTC"
+    return Writer(scope, is_alone, name, by)
+
+
 @contextlib.asynccontextmanager
-async def log_at(url: str, data: Path, *, may_begin: bool) -> AsyncIterator[Log]:
+async def log_at(url: str, data: Path, *, may_begin: bool, writer: Writer | None) -> AsyncIterator[Log]:
     """Open the log on that Redis, with the number of partitions it was created with, regardless of the settings.
 
     Args:
         url: the Redis; "" for the embedded one.
         data: the folder of the embedded Redis.
         may_begin: create a log if there is none.
+        writer: the command, whose lease is held meanwhile; None for one that changes nothing.
 
     Raises:
         CommandFailed: there is no log, and none may be created.
+        WriterExcluded: a command runs that excludes this one.
     """
     settings = replace(Settings.from_env(os.environ), data_dir=str(data), retention=None)
     with (redis_at if may_begin else present_redis_at)(url, data) as address:
@@ -74,7 +86,8 @@ async def log_at(url: str, data: Path, *, may_begin: bool) -> AsyncIterator[Log]
         if keys is None and not may_begin:
             raise no_log(url, data)
         partitions = keys.partitions if keys else settings.partitions
-        async with reading_archive(settings) as (_, cold):
+        held = contextlib.nullcontext() if writer is None else holding(address, writer)
+        async with reading_archive(settings) as (_, cold), held:
             log = await Log.open(address, partitions=partitions, cold=cold, seals=open_seals(settings))
             try:
                 yield log

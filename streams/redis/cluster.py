@@ -22,7 +22,7 @@ from streams.redis.calls import Calls
 from streams.redis.keys import CONFIG, Keys, Limits, Servers, slot_of
 from streams.redis.locate import Locator, SlotMap
 from streams.redis.scripts import Script
-from streams.redis.server import Server, new_epoch, without_password
+from streams.redis.server import Server, ServerCounts, new_epoch, without_password
 from streams.redis.server_check import fix_life, fix_partitions
 from streams.redis.tail import Labels, Tail
 from streams.redis.wire import Argument, Reply, Wire
@@ -179,6 +179,7 @@ class ClusterServers:
         servers: the primary of each slot, kept up to date.
         tails: the tail of each partition.
         calls: the calls to the server of each partition.
+        past: the counts of primaries that are no longer in use.
     """
 
     def __init__(
@@ -206,6 +207,7 @@ class ClusterServers:
         self._limits = limits
         self._loops = loops
         self._loop: Loop | None = None
+        self.past = ServerCounts()
         self._known: dict[str, Server] = {}
         self._in_use: set[str] = set()
         self._servers: Servers[Server] | None = None
@@ -265,7 +267,7 @@ class ClusterServers:
 
     @property
     def known(self) -> Iterable[Server]:
-        """All primaries that were ever in use, for counters that never decrease."""
+        """The primaries in use; `past` has the counts of those that were in use before."""
         return self._known.values()
 
     def life_of(self, partition: int) -> str:
@@ -351,22 +353,20 @@ class ClusterServers:
             if self._known[url] not in self.servers:
                 self._in_use.discard(url)
                 await self._known[url].close()
+                self.past.add(self._known.pop(url))
 
     async def _use(self, url: str) -> None:
-        if url in self._known:
-            await self._known[url].start()
-        else:
-            self._known[url] = await Server.open_at(
-                url,
-                self.keys,
-                self._durability,
-                self._reader,
-                self.life_of,
-                self._limits,
-                self._loops,
-                self._wanted.set,
-                self._recheck,
-            )
+        self._known[url] = await Server.open_at(
+            url,
+            self.keys,
+            self._durability,
+            self._reader,
+            self.life_of,
+            self._limits,
+            self._loops,
+            self._wanted.set,
+            self._recheck,
+        )
         self._in_use.add(url)
 
     def _recheck(self, server: Server) -> None:

@@ -27,7 +27,7 @@ from streams.redis.locate import Locator
 from streams.redis.looks import Looks
 from streams.redis.partition_calls import PartitionCalls
 from streams.redis.replay import PAGE_BYTES, PAGE_EVENTS, Replay
-from streams.redis.server import LoneServer, Server, new_epoch
+from streams.redis.server import LoneServer, Server, ServerCounts, new_epoch
 from streams.redis.tail import Tail
 from streams.sealing.sealed import SealRule
 from streams.sealing.seals import Seals
@@ -81,6 +81,7 @@ class Log:
         self._tails = tails
         self._calls = calls
         self._cluster = cluster
+        self._past = ServerCounts() if cluster is None else cluster.past
         self._redis: Redis | None = None
         looks = Looks(keys, self.calls_in, life_of, new_epoch, limits)
         self.replay = Replay(keys, self.calls_in, looks, cold, seals)
@@ -196,7 +197,7 @@ class Log:
 
         Writes before the latest one may have been lost together with the server that received them.
         """
-        return sum(server.connect_count for server in self._all_servers)
+        return self._past.connects + sum(server.connect_count for server in self._all_servers)
 
     @property
     def durability(self) -> Mapping[Kind, Durability]:
@@ -243,25 +244,25 @@ class Log:
     @property
     def appended_count(self) -> int:
         """Number of drafts answered so far."""
-        return sum(server.appender.appended_count for server in self._all_servers)
+        return self._past.appended + sum(server.appender.appended_count for server in self._all_servers)
 
     @property
     def batch_count(self) -> int:
         """Number of script calls that appended drafts."""
-        return sum(server.appender.batch_count for server in self._all_servers)
+        return self._past.batches + sum(server.appender.batch_count for server in self._all_servers)
 
     @property
     def stored_in(self) -> Histogram:
         """The time from submitting a draft to its answer."""
-        return joined(server.appender.stored_in for server in self._all_servers)
+        return joined([self._past.stored_in, *(server.appender.stored_in for server in self._all_servers)])
 
     @property
     def round_trips(self) -> Mapping[str, Histogram]:
         """The time of Redis's replies: to the append script, and to all other calls."""
         calls = dict.fromkeys((*self._calls, *(server.calls for server in self._all_servers)))
         return {
-            "append": joined(server.appender.round_trips for server in self._all_servers),
-            "call": joined(one.round_trips for one in calls),
+            "append": joined([self._past.appends, *(server.appender.round_trips for server in self._all_servers)]),
+            "call": joined([self._past.calls, *(one.round_trips for one in calls)]),
         }
 
     @property

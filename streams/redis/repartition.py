@@ -5,7 +5,8 @@ renamed. `MOVING`, a field of `CONFIG`, says how far the move has come; while it
 
 1. `share`: what several channels share (directories, command ids, unfinished work, runs …) is written to the new partitions. All
    of it is read from the old ones, which stay as they are, so the step may be repeated.
-2. `move`: every key of a channel is renamed, or in a Cluster restored in its new slot and then deleted in the old one.
+2. `move`: every key of a channel is renamed. In a Cluster it is copied to its new slot under the name of a copy, deleted in the old
+   one, and then given its name, so that a name in the new partitions is never overwritten.
 3. `drop`: `CONFIG` names the new partitions, and the rest of the old ones is deleted.
 
 Before `MOVING` is removed, channels and events are counted again.
@@ -37,6 +38,11 @@ AT_ONCE: Final = 200
 """Keys that are renamed or looked at in one round trip."""
 COPIES_AT_ONCE: Final = 4
 """Keys of a Cluster that are copied at the same time: each may be as large as the largest channel."""
+_COPY: Final = "moving:"
+"""Begins the name of a copy behind its new partition's prefix; the key that it is a copy of follows."""
+_FOR_EVER: Final = -1
+_GONE: Final = -2
+"""Replies of PTTL for a key without an end, and for one that is not there."""
 TELL_EVERY_KEYS: Final = 1_000
 _RESTORE_TIMEOUT_S: Final = 120.0
 """Longest wait for the copy of one key; a channel of a million events is about 500 MB."""
@@ -251,6 +257,8 @@ class Repartition:
 
     async def _move_all(self, old: Keys, new: Keys) -> None:
         done, seen = 0, 1
+        if self._servers is not None:
+            await self._name_copies(new)
         while seen:  # until a whole scan finds none: the keys change while it runs
             seen = 0
             async for page in _paged(self._places(old), AT_ONCE if self._servers is None else COPIES_AT_ONCE):
@@ -273,25 +281,41 @@ class Repartition:
             channel = channel_from_path(path.decode())
         target = new.prefix(new.of(channel).partition) + place.name
         if self._servers is None:
-            try:
-                is_moved = await calls.call("RENAMENX", place.key, target)
-            except CommandRefused as refused:
-                if "no such key" not in str(refused):
-                    raise
-                return 0
-            if not is_moved:
-                raise ConfigurationRefused(
-                    f"a command wrote {place.key} after it was moved to {target}; nothing was overwritten: "
-                    "stop it, delete the newer key once it is not needed, and run `hub repartition` again"
-                )
-            return 1
+            is_moved = await self._rename(place.key, target)
+            if is_moved is False:
+                raise _written_since(place.key, target)
+            return int(bool(is_moved))
         life_ms, kept = await calls.pipeline([("PTTL", place.key), ("DUMP", place.key)])
-        if kept is None:
+        if kept is None or life_ms == _GONE:
             return 0
-        restore = ("RESTORE", target, max(0, life_ms), kept, "REPLACE")
-        await self._calls(target).call(*restore, timeout_s=_RESTORE_TIMEOUT_S)
+        at_target, copy = self._calls(target), _copy_of(place.key, target)
+        if await at_target.call("EXISTS", target):
+            raise _written_since(place.key, target)
+        await at_target.call("RESTORE", copy, restored_life_ms(life_ms), kept, "REPLACE", timeout_s=_RESTORE_TIMEOUT_S)
         await calls.call("UNLINK", place.key)
+        await self._name_copy(copy, target, place.key)
         return 1
+
+    async def _name_copy(self, copy: str, target: str, key: str) -> None:
+        """Give a copy its name, once its original is deleted; it may have expired."""
+        if await self._rename(copy, target) is False:
+            raise _written_since(key, target)
+
+    async def _rename(self, key: str, target: str) -> bool | None:
+        """Rename a key, within its slot or on one server; False if the target is there, None if the key is not."""
+        try:
+            return bool(await self._calls(key).call("RENAMENX", key, target))
+        except CommandRefused as refused:
+            if "no such key" not in str(refused):
+                raise
+            return None
+
+    async def _name_copies(self, new: Keys) -> None:
+        """Go on with the copies of a repartition that was cut off: those whose original is still there will be made again."""
+        async for found in self._places(new):
+            prefix, copied, key = found.partition(_COPY) if isinstance(found, str) else ("", "", "")
+            if copied and not await self._calls(key).call("EXISTS", key):
+                await self._name_copy(f"{prefix}{_COPY}{key}", prefix + key.partition("}:")[2], key)
 
     async def _drop(self, old: Keys) -> None:
         """Delete what is left in the old partitions: only what is shared, and was written to the new ones."""
@@ -310,6 +334,23 @@ async def _paged(several: AsyncIterator[T], size: int) -> AsyncIterator[list[T]]
             page = []
     if page:
         yield page
+
+
+def restored_life_ms(life_ms: int) -> int:
+    """The life to restore a key with, given what PTTL said: RESTORE takes 0 for one that never expires."""
+    return 0 if life_ms == _FOR_EVER else max(1, life_ms)
+
+
+def _copy_of(key: str, target: str) -> str:
+    """The name of a key's copy, in the slot of its target, while both are there."""
+    return target[: target.index("}:") + 2] + _COPY + key
+
+
+def _written_since(key: str, target: str) -> ConfigurationRefused:
+    return ConfigurationRefused(
+        f"a command wrote {key} after it was moved to {target}; nothing was overwritten: "
+        "stop it, delete the newer key once it is not needed, and run `hub repartition` again"
+    )
 
 
 def _is_events(place: PartitionKey) -> bool:

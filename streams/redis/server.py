@@ -13,6 +13,7 @@ from typing import ClassVar, Final
 from streams.channel import Kind
 from streams.envelope import Durability
 from streams.errors import ConfigurationRefused, LogUnavailable
+from streams.histogram import Histogram
 from streams.loops import Loop, Loops
 from streams.redis.append import Appender, ReadBack
 from streams.redis.calls import Calls
@@ -36,6 +37,23 @@ new_epoch: Final[Callable[[], str]] = partial(secrets.token_hex, 8)
 """Makes a random identity: the epoch of a channel that starts over, or the label prefix of a process's batches."""
 
 _log = logging.getLogger(__name__)
+
+
+class ServerCounts:
+    """What several servers have counted, for counters that never decrease after a server is gone."""
+
+    def __init__(self) -> None:
+        self.connects = self.appended = self.batches = 0
+        self.stored_in, self.appends, self.calls = Histogram(), Histogram(), Histogram()
+
+    def add(self, server: Server) -> None:
+        """Add what a server has counted; it counts nothing more."""
+        self.connects += server.connect_count
+        self.appended += server.appender.appended_count
+        self.batches += server.appender.batch_count
+        self.stored_in.add(server.appender.stored_in)
+        self.appends.add(server.appender.round_trips)
+        self.calls.add(server.calls.round_trips)
 
 
 class Server:

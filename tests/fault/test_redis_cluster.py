@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing, suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -22,8 +23,8 @@ from streams.errors import CommandRefused, ConfigurationRefused, LogUnavailable
 from streams.loops import Loops
 from streams.records.presence import PresenceStore
 from streams.redis.cluster import READ_AGAIN_S, ClusterServers
-from streams.redis.keys import DEFAULT_LIMITS, slot_of
-from streams.redis.locate import Locator
+from streams.redis.keys import DEFAULT_LIMITS, Keys, slot_of
+from streams.redis.locate import Locator, SlotMap
 from streams.redis.log import PARTITIONS, Log
 from streams.redis.repartition import Repartition
 from support.appending import outcome
@@ -349,3 +350,67 @@ async def test_a_log_on_a_cluster_is_moved_to_other_partitions(cluster: RedisClu
         await after.close()
         assert found == {channel: [event_id] for channel, event_id in ids.items()}
         assert again == ids
+
+
+async def test_a_copy_between_two_slots_that_was_cut_off_is_completed(cluster: RedisCluster, tenant: str) -> None:
+    """Whether its original is still there or not; what a command has written since is overwritten by neither."""
+    cluster.wait_until_whole()
+    channels = [parse_channel(tenant, f"conversation:{number}") for number in range(3)]
+    before = await Log.open(cluster.url)
+    ids = {channel: (await before.append(said(channel, "one", f"c-{channel.name}"))).id for channel in channels}
+    redis = before.redis
+    await redis.pexpire(before.keys.of(channels[0]).meta, 600_000)
+    with closing(Repartition(cluster.url, 2 * PARTITIONS, lambda *_: None)) as repartition:
+        move, census = await repartition.plan()
+        moving = replace(move, step="move", channels=census.channels, events=census.events)
+        new = Keys(2 * PARTITIONS, move.new)
+        named = [(before.keys.of(one).stream.decode(), new.of(one).stream.decode()) for one in channels]
+        copies = [target[: target.index("}:") + 2] + "moving:" + key for key, target in named]
+        for number in (0, 1):
+            await redis.restore(copies[number], 0, await redis.dump(named[number][0]))
+        await redis.delete(named[0][0])
+        await redis.xadd(named[2][1], {"seq": "1"})
+        await redis.hset("hub:config", "moving", str(moving))
+
+        with pytest.raises(ConfigurationRefused, match="nothing was overwritten"):
+            await repartition.carry_out()
+
+        assert await redis.xlen(named[2][0]) == await redis.xlen(named[2][1]) == 1
+        await redis.delete(named[2][1])
+        assert (await repartition.carry_out()).step == "drop"
+        assert 0 < await redis.pttl(new.of(channels[0]).meta) <= 600_000
+        assert [await redis.exists(one) for one in copies] == [0, 0, 0]
+    await before.close()
+    after = await Log.open(cluster.url, partitions=2 * PARTITIONS)
+    assert {channel: [entry.id.decode() for entry in await after.page(channel)] for channel in channels} == {
+        channel: [event_id] for channel, event_id in ids.items()
+    }
+    await after.close()
+    with closing(Repartition(cluster.url, PARTITIONS, lambda *_: None)) as repartition:
+        await repartition.carry_out()
+
+
+async def test_servers_that_are_no_longer_in_use_are_let_go(cluster: RedisCluster, log: Log, tenant: str) -> None:
+    """With their connections; what they have counted stays."""
+    cluster.wait_until_whole()
+    channel = next(iter(one_on_each(log, cluster, tenant).values()))
+    await log.append(said(channel, "one"))
+    await log.calls_of(channel).call("PING")
+    before = (log.appended_count, log.batch_count, log.connect_count, log.stored_in.count)
+    servers = log._cluster
+    assert servers is not None
+    url, server = next((url, one) for url, one in servers._known.items() if one is log._server(channel))
+    slots = servers._map
+    others = [one for one in servers._known if one != url]
+
+    ranges = tuple(held._replace(url=others[0]) if held.url == url else held for held in slots.ranges)
+    async with servers._reading:  # or the real map would be read meanwhile
+        await servers._follow(SlotMap(ranges, is_ok=True))
+        assert sorted(servers._known) == sorted(others)
+        assert not server.is_available
+        after = (log.appended_count, log.batch_count, log.connect_count, log.stored_in.count)
+        await servers._follow(slots)
+
+    assert after == before
+    await log.append(said(channel, "two"))
+    assert await seqs(log, channel) == [1, 2]

@@ -23,7 +23,7 @@ from streams.redis.keys import SLOTS
 
 PRIMARIES: Final = 3
 NODE_TIMEOUT_MS: Final = 1_000
-START_LIMIT_S: Final = 15.0
+START_LIMIT_S: Final = 60.0
 _PORTS: Final = range(2_000, 5_000)
 """A node's bus listens on its port + 10,000: both lie below the ports that the system gives to outgoing connections."""
 

@@ -56,7 +56,7 @@ def archive(
 
 async def _archive(redis: str, data: Path, tenant: str, places: list[Channel]) -> int:
     from ops.cli.keeping import keeper_of, own_archive
-    from ops.cli.log_access import log_at, record_of, stored_log_at
+    from ops.cli.log_access import log_at, own_writer, record_of, stored_log_at
     from streams.records.listed_channels import listed_channels
 
     async with stored_log_at(redis, data) as stored:
@@ -65,7 +65,8 @@ async def _archive(redis: str, data: Path, tenant: str, places: list[Channel]) -
         places = places or [one.channel async for one in listed_channels(stored, tenant, "*")]
     if not places:
         raise CommandFailed(f"tenant {tenant} has no channels")
-    async with own_archive(data, is_needed=True) as kept, log_at(redis, data, may_begin=False) as log:
+    own = own_writer("hub archive", tenant, is_alone=True)
+    async with own_archive(data, is_needed=True) as kept, log_at(redis, data, may_begin=False, writer=own) as log:
         keeper = keeper_of(log, kept)
         for place in places:
             await keeper.archive_whole(place, trims=False)
@@ -75,11 +76,12 @@ async def _archive(redis: str, data: Path, tenant: str, places: list[Channel]) -
 async def _anew(redis: str, data: Path, channel: Channel, reason: str, by: str, save: Path) -> str:
     from ops.cli.archiving_anew import begin_anew, fault_of
     from ops.cli.keeping import own_archive
-    from ops.cli.log_access import log_at, record_of, stored_log_at
+    from ops.cli.log_access import log_at, own_writer, record_of, stored_log_at
 
+    own = own_writer("hub archive --begin-anew", channel.tenant, is_alone=True)
     async with stored_log_at(redis, data) as stored, own_archive(data, is_needed=True) as kept:
         await record_of(stored, channel)
-        async with log_at(redis, data, may_begin=False) as log:
+        async with log_at(redis, data, may_begin=False, writer=own) as log:
             fault = await fault_of(log, kept, channel)
             if fault is None or kept is None:
                 return f"the archive of {channel.wire} goes on: nothing was begun anew"

@@ -28,6 +28,7 @@ from ops.cli.options import (
 if TYPE_CHECKING:
     from ops.cli.deleting import ChannelDeleter
     from streams.channel import Channel
+    from streams.records.writers import Writer
 
 app = new_app()
 _ENDED_TOGETHER: Final = 100
@@ -84,7 +85,7 @@ async def _plan(
     if is_all:
         async with stored_log_at(redis, data) as stored:
             places = [one.channel async for one in listed_channels(stored, tenant, "*")]
-    async with _deleter(redis, data, "", how) as deleter:
+    async with _deleter(redis, data, "", how, None) as deleter:
         found = []
         for place in dict.fromkeys([*places, *(await deleter.unfinished(tenant) if is_all else [])]):
             if place.kind.value == "system":
@@ -102,7 +103,10 @@ async def _plan(
 async def _delete(
     redis: str, data: Path, places: list[Channel], by: str, how: dict[str, bool], *, is_all: bool
 ) -> None:
-    async with _deleter(redis, data, by, how) as deleter:
+    from ops.cli.log_access import own_writer
+
+    own = own_writer("hub delete", places[0].tenant, is_alone=True)
+    async with _deleter(redis, data, by, how, own) as deleter:
         for at in range(0, len(places), _ENDED_TOGETHER):
             async for done in deleter.delete_several(places[at : at + _ENDED_TOGETHER]):
                 print(json.dumps(done | {"deleted": True}), flush=True)
@@ -111,7 +115,9 @@ async def _delete(
 
 
 @asynccontextmanager
-async def _deleter(redis: str, data: Path, by: str, how: dict[str, bool]) -> AsyncIterator[ChannelDeleter]:
+async def _deleter(
+    redis: str, data: Path, by: str, how: dict[str, bool], writer: Writer | None
+) -> AsyncIterator[ChannelDeleter]:
     import os
     from dataclasses import replace
 
@@ -127,7 +133,10 @@ async def _deleter(redis: str, data: Path, by: str, how: dict[str, bool]) -> Asy
     files, sweep_after_ms = open_store(settings), limits_of(settings).url_life_s * 1_000 + SWEEP_AFTER_MS
     try:
         is_needed = how["archives"] or how["purges"]
-        async with own_archive(data, is_needed=is_needed) as kept, log_at(redis, data, may_begin=False) as log:
+        async with (
+            own_archive(data, is_needed=is_needed) as kept,
+            log_at(redis, data, may_begin=False, writer=writer) as log,
+        ):
             yield ChannelDeleter(log, files, kept, by, **how, sweep_after_ms=sweep_after_ms)
     finally:
         await files.close()

@@ -55,7 +55,7 @@ async def _erase(user: str, tenant: str, redis: str, data: Path, *, by: str, is_
 
     from ops.cli.erasure import erase as destroy
     from ops.cli.erasure import look_for
-    from ops.cli.log_access import log_at, stored_log_at
+    from ops.cli.log_access import log_at, own_writer, stored_log_at
 
     keys = _keys()
     held = await asyncio.to_thread(keys.all_of, tenant, user)
@@ -69,7 +69,8 @@ async def _erase(user: str, tenant: str, redis: str, data: Path, *, by: str, is_
         print("nothing was changed: this was a dry run")
         return
     agree(f"Erase {user} of tenant {tenant}? This cannot be undone", is_sure=is_agreed)
-    async with log_at(redis, data, may_begin=False) as log:
+    own = own_writer("hub erase", tenant, is_alone=True)
+    async with log_at(redis, data, may_begin=False, writer=own) as log:
         ids, is_news = await destroy(log, keys, tenant, user, by, reach)
         await _archive_record(log, tenant, data)
     print(f"destroyed: {'the key' if len(ids) == 1 else 'the keys'} {', '.join(ids)}")
@@ -97,12 +98,13 @@ async def _archive_record(log: Log, tenant: str, data: Path) -> None:
 async def _erase_recorded(tenant: str, redis: str, data: Path) -> None:
     from ops.cli.audit_access import evidence_at, keys_of
     from ops.cli.erasure import erase_recorded
-    from ops.cli.log_access import log_at
+    from ops.cli.log_access import log_at, own_writer
 
     keys = _keys()
+    own = own_writer("hub erase --recorded", tenant, is_alone=True)
     async with (
         evidence_at(data, tenant, keys_of([], data), [], is_full=False) as evidence,
-        log_at(redis, data, may_begin=False) as log,
+        log_at(redis, data, may_begin=False, writer=own) as log,
     ):
         found = await erase_recorded(log, keys, tenant, evidence)
     print(f"{found.records} erasures are recorded; {len(found.keys)} of their keys were there, and are destroyed again")

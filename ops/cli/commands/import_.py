@@ -54,13 +54,14 @@ def irc(
 async def _import(redis: str, data: Path, channel: Channel, events: list[IrcEvent], source: str, pace: Pace) -> None:
     import asyncio
 
-    from ops.cli.log_access import log_at
+    from ops.cli.log_access import log_at, own_writer
     from ops.importing.importer import Import
     from ops.importing.irc import drafts, offsets_s
 
     due_s = offsets_s(events)
     begun = time.monotonic()
-    async with log_at(redis, data, may_begin=True) as log:
+    own = own_writer("hub import", channel.tenant, is_alone=False)
+    async with log_at(redis, data, may_begin=True, writer=own) as log:
         job = Import(log, list(drafts(events, channel, source)), f"import:{channel.path}:{source}")
         loop_begun = asyncio.get_running_loop().time()
         due = (lambda number: pace.due(loop_begun, due_s[number])) if pace.is_limited else None

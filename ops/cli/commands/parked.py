@@ -62,7 +62,8 @@ async def _list(handler: str, redis: str, data: Path) -> None:
 
 
 async def _retry(parked_id: str, handler: str, redis: str, data: Path) -> None:
-    from ops.cli.log_access import log_at
+    from ops.cli.log_access import log_at, own_writer
+    from streams.records.writers import NO_TENANT
     from streams.redis.groups import Groups, parse_parked_id
 
     try:
@@ -70,7 +71,8 @@ async def _retry(parked_id: str, handler: str, redis: str, data: Path) -> None:
             parse_parked_id(parked_id)
     except ValueError as error:
         raise CommandFailed(str(error), EXIT_USAGE) from error
-    async with log_at(redis, data, may_begin=False) as log:
+    own = own_writer("hub parked retry", NO_TENANT, is_alone=False)
+    async with log_at(redis, data, may_begin=False, writer=own) as log:
         groups = Groups(log)
         ids = [row.id for row in await groups.parked(handler or None)] if parked_id == "all" else [parked_id]
         for one in ids:

@@ -30,7 +30,8 @@ def repartition(
 
 
 async def _repartition(partitions: int, redis: str, data: Path, *, is_dry: bool) -> None:
-    from ops.cli.log_access import present_redis_at
+    from ops.cli.log_access import own_writer, present_redis_at
+    from streams.records.writers import EVERYTHING, holding
     from streams.redis.repartition import Repartition
 
     def tell(step: str, done: int, total: int) -> None:
@@ -47,7 +48,8 @@ async def _repartition(partitions: int, redis: str, data: Path, *, is_dry: bool)
                     f"from {len(move.old)} to {len(move.new)} partitions{begun}"
                 )
                 return
-            move = await work.carry_out()
+            async with holding(address, own_writer("hub repartition", EVERYTHING, is_alone=True)):
+                move = await work.carry_out()
         finally:
             work.close()
     print(

@@ -44,7 +44,7 @@ def restore(
 async def _restore(redis: str, data: Path, tenant: str, *, is_dry_run: bool, accepts_loss: bool) -> list[str]:
     """Restore; returns the channels with a loss."""
     from ops.cli.audit_access import evidence_at, keys_of, no_archive
-    from ops.cli.log_access import log_at
+    from ops.cli.log_access import log_at, own_writer
     from ops.cli.restoring import ChannelRestorer
     from streams.channel import channel_from_path
 
@@ -57,7 +57,8 @@ async def _restore(redis: str, data: Path, tenant: str, *, is_dry_run: bool, acc
         heads = evidence.record.heads
         if not heads:
             raise CommandFailed(f"the archive has no channel of tenant {tenant}")
-        async with log_at(redis, data, may_begin=True) as log:
+        own = None if is_dry_run else own_writer("hub restore", tenant, is_alone=True)
+        async with log_at(redis, data, may_begin=True, writer=own) as log:
             restorer = ChannelRestorer(log, evidence.objects, heads)
             for one in await restorer.find(channel_from_path(path) for path in heads):
                 lost += [one.channel.wire] if one.lost else []

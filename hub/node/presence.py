@@ -19,7 +19,7 @@ from hub.ports import ClientConnection
 from streams.channel import Channel, Kind
 from streams.errors import StreamsError
 from streams.loops import Loop
-from streams.records.presence import FOLLOWED_S, LEASE_MS, MemberStatus, PresenceChange, PresenceStore
+from streams.records.presence import FOLLOWED_S, LEASE_MS, MemberStatus, PresenceChange, PresenceStore, Share
 from streams.redis.log import Log
 
 GRACE_S: Final = 10.0
@@ -52,6 +52,7 @@ class PresenceTracker:
         self._loops: list[Loop] = []
         self._steady_since: float | None = None
         self._unleased_since: dict[str, float] = {}
+        self._share = Share()
         self._followed: set[Channel] = set()
         self._told_since = log.connect_count
         self._must_replace = False
@@ -64,7 +65,7 @@ class PresenceTracker:
 
     async def start(self) -> None:
         """Takes the node's lease and starts reporting presence."""
-        await self.store.renew(self._node, wants_dead=False)
+        self._share = (await self.store.renew(self._node, wants_dead=False)).share
         self._steady_since = time.monotonic()
         loops = self._log.loops
         self._loops = [
@@ -267,7 +268,12 @@ class PresenceTracker:
         return changes
 
     async def _end_statuses(self) -> None:
-        await self.store.end_statuses(self._node)
+        await self.store.end_statuses(self._node, self._share_of_turn(STATUS_ENDS_EVERY_S))
+
+    def _share_of_turn(self, every_s: float) -> list[int]:
+        """The partitions that are this node's to look at now, by Redis's clock, which all nodes share."""
+        turn = int(self._log.now_ms() / 1_000 / every_s)
+        return self._share.partitions(self._log.keys.partitions, turn)
 
     async def _live(self) -> None:
         try:  # first, so that nothing else costs the node its lease
@@ -286,7 +292,7 @@ class PresenceTracker:
     async def _renew(self) -> None:
         # After an outage of Redis every lease has ended: reap nobody before the others could renew theirs.
         is_steady = self._steady_since is not None and time.monotonic() - self._steady_since > LEASE_MS / 1000
-        had_lease, dead = await self.store.renew(self._node, wants_dead=is_steady)
+        had_lease, self._share, dead = await self.store.renew(self._node, wants_dead=is_steady)
         if self._steady_since is None:
             self._steady_since = time.monotonic()
         if not had_lease:  # the lease was lost, and other nodes may have removed our devices
@@ -298,7 +304,10 @@ class PresenceTracker:
     async def _unleased(self, *, is_steady: bool) -> list[str]:
         """Returns the nodes whose lease ended longer ago than a lease lasts: a live node would have renewed it by now."""
         now_s = time.monotonic()
-        found = await self.store.unleased()
+        everywhere = range(self._log.keys.partitions)
+        # Once one is found, it is looked for in all partitions until it is certain.
+        looked_at = everywhere if self._unleased_since else self._share_of_turn(RENEW_EVERY_S)
+        found = await self.store.unleased(looked_at)
         self._unleased_since = {node: self._unleased_since.get(node, now_s) for node in found}
         return [
             node for node, since_s in self._unleased_since.items() if is_steady and now_s - since_s > LEASE_MS / 1000

@@ -86,7 +86,7 @@ class Leases:
 
     async def sign_in(self, life_ms: int) -> int:
         """Renew this worker's own lease. Returns the number of workers with a valid lease, including this one."""
-        _, living = await self._workers.run(_PROCESS_LEASE, (WORKERS,), self.worker, life_ms, "drop")
+        _, living, _ = await self._workers.run(_PROCESS_LEASE, (WORKERS,), self.worker, life_ms, "drop")
         return int(living)
 
     async def sign_out(self) -> None:

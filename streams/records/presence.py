@@ -87,6 +87,36 @@ class MemberStatus(NamedTuple):
         return self.status == "invisible" and not self.is_over(now_ms)
 
 
+class Share(NamedTuple):
+    """A node's share of what any node may do, so that many nodes together ask Redis as often as one would alone.
+
+    Attributes:
+        before: number of living nodes that come before this one.
+        nodes: number of living nodes.
+    """
+
+    before: int = 0
+    nodes: int = 1
+
+    def partitions(self, count: int, turn: int) -> list[int]:
+        """The partitions to look at in a turn. Each is one node's, and another's in the next turn: a dead node delays it once."""
+        return [at for at in range(count) if (at + turn) % self.nodes == self.before]
+
+
+class Renewed(NamedTuple):
+    """The renewal of a node's lease.
+
+    Attributes:
+        had_lease: false if it had expired and was removed.
+        share: the node's share among the living ones.
+        dead: the nodes whose lease has expired.
+    """
+
+    had_lease: bool
+    share: Share
+    dead: list[str]
+
+
 class PresenceStore:
     """Presence in all channels."""
 
@@ -218,18 +248,19 @@ class PresenceStore:
                 found.append(shown)
         return found[:LISTED_MAX]
 
-    async def renew(self, node: str, *, wants_dead: bool) -> tuple[bool, list[str]]:
-        """Renew the node's lease. Returns true if it had not expired, and the nodes whose lease has."""
+    async def renew(self, node: str, *, wants_dead: bool) -> Renewed:
+        """Renew the node's lease."""
         reply = await self._nodes.run(PROCESS_LEASE, (NODES,), node, LEASE_MS, "told" if wants_dead else "")
-        return bool(reply[0]), [name.decode() for name in reply[2:]]
+        had_lease, living, before, *dead = reply
+        return Renewed(bool(had_lease), Share(before, max(1, living)), [name.decode() for name in dead])
 
-    async def end_statuses(self, node: str) -> None:
+    async def end_statuses(self, node: str, partitions: Iterable[int]) -> None:
         """End the members' statuses whose time has passed, and announce it. Several nodes may do so at once.
 
         Raises:
             LogUnavailable: Redis is unreachable; the next call ends them.
         """
-        partitions, now_ms = range(self._keys.partitions), self._log.now_ms()
+        now_ms = self._log.now_ms()
         due = await asyncio.gather(
             *(
                 self._log.calls_in(at).call(
@@ -241,12 +272,13 @@ class PresenceStore:
         ended = [member.decode().split(" ") for several in due for member in several]
         await self.apply(node, [PresenceChange("over", channel_from_path(path), "", user) for path, user in ended])
 
-    async def unleased(self) -> set[str]:
-        """The nodes that have devices here but no lease, not even an expired one, because Redis lost it."""
-        partitions = range(self._keys.partitions)
+    async def unleased(self, partitions: Iterable[int]) -> set[str]:
+        """The nodes that have devices in these partitions but no lease, not even an expired one, because Redis lost it."""
         told = await asyncio.gather(
             *(self._log.calls_in(at).call("SMEMBERS", self._keys.nodes(at)) for at in partitions)
         )
+        if not any(told):
+            return set()
         # Read last, because a node takes its lease before it reports devices.
         leased = await self._nodes.call("ZRANGE", NODES, 0, -1)
         return {name.decode() for name in set[bytes]().union(*told).difference(leased)}

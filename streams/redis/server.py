@@ -40,14 +40,14 @@ _log = logging.getLogger(__name__)
 
 
 class ServerCounts:
-    """What several servers have counted, for counters that never decrease after a server is gone."""
+    """The counts of several servers, for counters that never decrease after a server is gone."""
 
     def __init__(self) -> None:
         self.connects = self.appended = self.batches = 0
         self.stored_in, self.appends, self.calls = Histogram(), Histogram(), Histogram()
 
     def add(self, server: Server) -> None:
-        """Add what a server has counted; it counts nothing more."""
+        """Add the counts of a server that counts nothing more."""
         self.connects += server.connect_count
         self.appended += server.appender.appended_count
         self.batches += server.appender.batch_count

@@ -353,7 +353,7 @@ async def test_a_log_on_a_cluster_is_moved_to_other_partitions(cluster: RedisClu
 
 
 async def test_a_copy_between_two_slots_that_was_cut_off_is_completed(cluster: RedisCluster, tenant: str) -> None:
-    """Whether its original is still there or not; what a command has written since is overwritten by neither."""
+    """With its original, or without; a key that a command has written since is not overwritten."""
     cluster.wait_until_whole()
     channels = [parse_channel(tenant, f"conversation:{number}") for number in range(3)]
     before = await Log.open(cluster.url)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -17,6 +17,9 @@ from streams.archive.keeper import Keeper
 from streams.exposition import counters, gauges, histogram, log_metrics
 from streams.histogram import Histogram
 from streams.redis.log import Log
+
+if TYPE_CHECKING:
+    from streams.archive.stamper import Stamper
 
 _OUTCOMES: Final = ("success", "failed", "cancelled", "expired")
 _REAPED: Final = ("again", "failed", "expired", "cancelled")
@@ -36,9 +39,12 @@ class WorkerMetrics:
         first_tokens: time from the event that asked for an answer to its first delta.
         uploads: time from the request for an upload to `file.ready`.
         keeper: the keeper of the archive, which counts for itself; None without an archive.
+        stamper: the stamper of checkpoints, likewise; None without a time-stamping authority.
     """
 
-    def __init__(self, uploads: Histogram | None = None, keeper: Keeper | None = None) -> None:
+    def __init__(
+        self, uploads: Histogram | None = None, keeper: Keeper | None = None, stamper: Stamper | None = None
+    ) -> None:
         self.handled: Counter[tuple[str, str]] = Counter()
         self.backlog: dict[str, int] = {}
         self.oldest_s: dict[str, float] = {}
@@ -52,7 +58,7 @@ class WorkerMetrics:
         self.first_deltas = Histogram()
         self.first_tokens = Histogram()
         self.uploads = uploads or Histogram()
-        self.keeper = keeper
+        self.keeper, self.stamper = keeper, stamper
 
 
 class ConsumerCollector(Collector):
@@ -85,6 +91,9 @@ class ConsumerCollector(Collector):
         yield histogram("hub_upload_seconds", text, metrics.uploads)
         if metrics.keeper is not None:
             yield from _archive(metrics.keeper)
+        if metrics.stamper is not None:
+            text = "Stamps of a time-stamping authority on checkpoints, by result."
+            yield counters("hub_archive_stamps", text, "result", metrics.stamper.counts)
 
     def _handlers(self) -> Iterator[Metric]:
         metrics = self._metrics

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from consumers.agents.loading import ServedAgent
 from consumers.faults import NO_FAULTS, Faults
@@ -51,6 +51,9 @@ from streams.redis.groups import Groups
 from streams.redis.log import Log
 from streams.redis.partition_calls import PartitionCalls
 from streams.tracing import Tracing
+
+if TYPE_CHECKING:
+    from streams.archive.stamper import Stamper
 
 UPKEEP_EVERY_S: Final = 2.0
 _log = logging.getLogger(__name__)
@@ -110,6 +113,7 @@ class WorkerOptions:
         uploads: the times that uploads took, counted by the handler that ends them.
         tracing: records traces; None where that is off.
         keeper: keeps the archive while this worker holds the first partition; None without an archive.
+        stamper: has its checkpoints stamped meanwhile; None without a time-stamping authority.
         segments_max: maximum number of concurrent segments; further jobs stay in the queue for other workers.
         drain_s: time in which segments may finish at shutdown before they are handed over, in seconds.
         stall_max_s: time for which an agent may block the worker before its runs are left to other workers, in seconds.
@@ -126,6 +130,7 @@ class WorkerOptions:
     uploads: Histogram | None = None
     tracing: Tracing | None = None
     keeper: Keeper | None = None
+    stamper: Stamper | None = None
     segments_max: int = 500
     drain_s: float = 10.0
     stall_max_s: float = 60.0
@@ -144,7 +149,7 @@ class Worker:
 
     def __init__(self, options: WorkerOptions, log: Log) -> None:
         self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
-        self.metrics = WorkerMetrics(options.uploads, options.keeper)
+        self.metrics = WorkerMetrics(options.uploads, options.keeper, options.stamper)
         self.log = log
         self._options = options
         self._own_calls: list[PartitionCalls] = []
@@ -227,10 +232,16 @@ class Worker:
             *(loops.keep("jobs", taker.run) for taker in self._takers),
         ]
         if (keeper := self._options.keeper) is not None:
-            self._archive = (loops.keep("archive", partial(keeper.run, lambda: 0 in self.partitions.held)),)
+            self._archive = (loops.keep("archive", partial(keeper.run, self._keeps_archive)),)
+            if (stamper := self._options.stamper) is not None:
+                self._archive = (*self._archive, loops.keep("stamps", partial(stamper.run, self._keeps_archive)))
         self._renewal.start()
         self._announced = [notice.name for notice in notices]
         await self.partitions.settled.wait()
+
+    def _keeps_archive(self) -> bool:
+        """True while the archive is this worker's."""
+        return 0 in self.partitions.held
 
     async def _create_groups(self) -> None:
         """Create every handler's group in all partitions, before any agent is announced.

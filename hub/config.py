@@ -446,10 +446,25 @@ class Settings:
         default=60.0,
         shown="60",
     )
+    timestamp_url: str | None = setting(
+        "HUB_TIMESTAMP_URL",
+        url("https", "http"),
+        "a time-stamping authority (RFC 3161), which stamps each tenant's newest checkpoint, at most once an hour; "
+        "needs the extra `audit`",
+        default=None,
+        shown="no stamps",
+    )
+    timestamp_ca: str | None = setting(
+        "HUB_TIMESTAMP_CA",
+        optional_words("a file"),
+        "certificates in PEM form that the authority's stamps must lead to, or they are not kept",
+        default=None,
+        shown="auditors check them",
+    )
     archive_lock: ObjectLock | None = setting(  # noqa: RUF009 - a named tuple is frozen
         "HUB_ARCHIVE_LOCK",
         ARCHIVE_LOCK,
-        "S3 Object Lock of the archive's segments, manifests and checkpoints, as `governance:365d` or `compliance:365d`; "
+        "S3 Object Lock of the archive's segments, manifests, checkpoints and stamps, as `governance:365d` or `compliance:365d`; "
         "the bucket must have it enabled",
         default=None,
         shown="no lock",

@@ -35,6 +35,10 @@ class ArchiveDiffers(StreamsError):
     """The archive is not what was recorded: something is missing, was changed or rolled back. The text names it."""
 
 
+class TimestampRefused(StreamsError):
+    """A time-stamping authority does not answer, or its stamp proves nothing; the text says why."""
+
+
 class ChannelUnverified(StreamsError):
     """A channel cannot be verified: nothing knows it, or it was trimmed during every attempt."""
 

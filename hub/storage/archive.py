@@ -16,7 +16,7 @@ from streams.errors import ArchiveUnavailable
 CALL_TIMEOUT_S: Final = 60.0
 """Seconds after which a call counts as failed, whatever the store's own limits."""
 _MIME: Final = "application/octet-stream"
-_LOCKED: Final = ("/segment/", "/manifest/", "/checkpoint/")
+_LOCKED: Final = ("/segment/", "/manifest/", "/checkpoint/", "/log/stamp/")
 
 
 class StoreArchive:
@@ -24,7 +24,7 @@ class StoreArchive:
 
     Args:
         prefix: the beginning of all keys, which nothing else in the store has.
-        lock: keeps segments, manifests and checkpoints from being removed; other objects give way to later ones.
+        lock: keeps segments, manifests, checkpoints and their stamps from being removed; other objects give way to later ones.
     """
 
     def __init__(self, store: ObjectStore, prefix: str = "", lock: ObjectLock | None = None) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hub.config import Settings
 from hub.storage.choice import audit_key_path, make_key, reading_archive, retire_audit_keys, rotate_audit_key
@@ -18,6 +19,9 @@ from streams.archive.notes import NoteRefused, PublicKey, Signer
 from streams.audit.archive_check import HeadRecord, read_heads
 from streams.audit.channel_check import ArchiveEvidence
 from streams.audit.sources import ArchivedHistories, HistorySource, LoggedHistories
+
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
 
 
 def keys_of(given: list[str], data: Path) -> list[PublicKey]:
@@ -37,21 +41,47 @@ def keys_of(given: list[str], data: Path) -> list[PublicKey]:
 
 @asynccontextmanager
 async def evidence_at(
-    data: Path, tenant: str, keys: list[PublicKey], known: list[bytes], *, is_full: bool
+    data: Path, tenant: str, keys: list[PublicKey], known: list[bytes], *, is_full: bool, tsa_ca: Path | None = None
 ) -> AsyncIterator[ArchiveEvidence | None]:
     """Open the archive, with the tenant's log of heads verified; None if there is no archive.
 
+    With `tsa_ca`, a file of certificates, the stamps are verified, too.
+
     Raises:
-        CommandFailed: there is none, but a checkpoint was kept elsewhere.
+        CommandFailed: there is none, but something is to be held against it; or the file has no certificates.
     """
+    authorities = authorities_in(tsa_ca)
     async with archive_at(data) as archive:
         if archive is None:
-            if known:
+            if known or authorities:
                 raise CommandFailed(f"there is no archive in {data} to hold against it; see --data and S3_BUCKET")
             yield None
             return
         again = partial(read_heads, archive, tenant, keys, known)
-        yield ArchiveEvidence(archive, await again(is_full=is_full), again)
+        stamps = None
+        if authorities:
+            from streams.audit.stamp_check import read_stamps
+
+            stamps = await read_stamps(archive, tenant, authorities, is_full=is_full)
+        yield ArchiveEvidence(archive, await again(is_full=is_full), again, stamps)
+
+
+def authorities_in(file: Path | None) -> Sequence[Certificate]:
+    """The certificates of time-stamping authorities in a file; none without one.
+
+    Raises:
+        CommandFailed: it has none, or the package that reads stamps is not installed.
+    """
+    if file is None:
+        return ()
+    try:
+        from streams.archive.stamps import read_authorities
+
+        return read_authorities(file.read_bytes())
+    except ImportError as missing:
+        raise CommandFailed("--tsa-ca needs pip install 'realtime-hub[audit]'", EXIT_USAGE) from missing
+    except (OSError, ValueError) as error:
+        raise CommandFailed(f"{file} has no certificates in PEM form: {error}", EXIT_USAGE) from error
 
 
 @asynccontextmanager

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from ops.cli.audit_access import authorities_in
 from ops.cli.audit_report import check_signature
 from ops.cli.failure import EXIT_USAGE, CommandFailed
 from streams.archive.notes import NoteRefused, PublicKey, open_checkpoint
 from streams.archive.proofs import CONSISTENCY_FORMAT, ConsistencyProof, EventProof, ProofRefused
+from streams.errors import TimestampRefused
+from streams.times import rfc3339
 
 
-def checked(path: Path, keys: list[str], event: Path | None, known: Path | None) -> str:
+def checked(path: Path, keys: list[str], event: Path | None, known: Path | None, tsa_ca: Path | None = None) -> str:
     """The sentence about what a proof, a checkpoint or a signature proves.
 
     Args:
@@ -19,6 +22,7 @@ def checked(path: Path, keys: list[str], event: Path | None, known: Path | None)
         keys: public keys that may have signed.
         event: for the proof of an event, a file whose first line it is.
         known: for a proof of consistency, a file with the older checkpoint.
+        tsa_ca: for a checkpoint, a file with certificates of the authority whose stamp is beside it.
 
     Raises:
         CommandFailed: it proves nothing, or what it is about was not given.
@@ -29,7 +33,7 @@ def checked(path: Path, keys: list[str], event: Path | None, known: Path | None)
         if given.lstrip().lower().startswith(b"<!doctype html"):
             return _report(path, given, parsed)
         if not given.lstrip().startswith(b"{"):
-            return _checkpoint(given, parsed)
+            return _checkpoint(given, parsed) + _stamp(path, given, tsa_ca)
         if _format_of(given) == CONSISTENCY_FORMAT:
             return _consistency(ConsistencyProof.parse(given), _needed(known, "--known"), parsed)
         return _event(EventProof.parse(given), _needed(event, "--event"), parsed)
@@ -69,6 +73,26 @@ def _checkpoint(note: bytes, keys: list[PublicKey]) -> str:
         raise ProofRefused(str(error)) from error
     told = f"a checkpoint of {opened.checkpoint.origin} with {opened.checkpoint.size} heads"
     return f"{told}, signed by {', '.join(opened.signers)}"
+
+
+def _stamp(path: Path, note: bytes, tsa_ca: Path | None) -> str:
+    if not (authorities := authorities_in(tsa_ca)):
+        return ""
+    from streams.archive.stamps import read_stamp
+
+    stamp = stamp_beside(path)
+    if not stamp.exists():
+        raise ProofRefused(f"there is no stamp beside the checkpoint, in {stamp}")
+    try:
+        found = read_stamp(stamp.read_bytes(), note, authorities)
+    except TimestampRefused as error:
+        raise ProofRefused(f"{stamp}: {error}") from error
+    return f"; stamped by {found.authority} at {rfc3339(found.time_s * 1000)}"
+
+
+def stamp_beside(checkpoint: Path) -> Path:
+    """The file of a checkpoint's stamp, beside that of the checkpoint."""
+    return checkpoint.with_name(f"{checkpoint.name}.tsr")
 
 
 def _event(proof: EventProof, event: bytes, keys: list[PublicKey]) -> str:

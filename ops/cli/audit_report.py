@@ -129,12 +129,14 @@ class CheckpointReport:
         in_period: the numbers of the first and the last in the period; None if there is none, or no archive.
         newest: the newest.
         known: those that were kept elsewhere, as far as a known key has signed them.
+        stamps: words about the stamps of a time-stamping authority; "" if they were not looked at.
     """
 
     count: int = 0
     in_period: tuple[int, int] | None = None
     newest: Opened | None = None
     known: tuple[Opened, ...] = ()
+    stamps: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +244,7 @@ class AuditReport:
             ("Its time", rfc3339(newest.time_s * 1000)),
             ("Its root", newest.root.hex()),
             ("Signed by", ", ".join(found.newest.signers) or "not checked: no key was given"),
+            ("Stamped by RFC 3161", found.stamps or "not checked: no --tsa-ca was given"),
             ("Known keys", "\n".join(map(str, self.keys)) or "none"),
         ]
         for one in found.known:

@@ -75,22 +75,22 @@ class Survey:
 
     @property
     def log_faults(self) -> Sequence[str]:
-        """The faults of the log of heads."""
-        return self.evidence.record.faults if self.evidence else ()
+        """The faults of the log of heads and of the stamps."""
+        return self.evidence.faults if self.evidence else ()
 
 
 @asynccontextmanager
 async def survey_at(
     redis: str, data: Path, tenant: str, keys: list[PublicKey], known: list[bytes], *, is_full: bool,
-    is_archive_only: bool,
+    is_archive_only: bool, tsa_ca: Path | None = None,
 ) -> AsyncIterator[Survey]:  # fmt: skip # its arguments in two groups
-    """Open what an audit reads; `is_full` compares every checkpoint.
+    """Open what an audit reads; `is_full` compares every checkpoint, `tsa_ca` the stamps.
 
     Raises:
         CommandFailed: there is no log, or no archive where that is needed.
     """
     settings = replace(Settings.from_env(os.environ), data_dir=str(data), retention=None)
-    async with evidence_at(data, tenant, keys, known, is_full=is_full) as evidence:
+    async with evidence_at(data, tenant, keys, known, is_full=is_full, tsa_ca=tsa_ca) as evidence:
         if not is_archive_only:
             async with stored_log_at(redis, data) as log:
                 heads = evidence.record if evidence else None
@@ -138,4 +138,5 @@ async def report_checkpoints(
             opened.append(open_checkpoint(note, keys))
         except NoteRefused:  # it is among the faults of the log of heads
             continue
-    return CheckpointReport(record.count, (first, last) if first <= last else None, newest, tuple(opened))
+    stamps = survey.evidence.stamps.told if survey.evidence.stamps else ""
+    return CheckpointReport(record.count, (first, last) if first <= last else None, newest, tuple(opened), stamps)

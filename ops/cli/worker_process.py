@@ -29,6 +29,7 @@ from consumers.worker import Worker, WorkerOptions, running
 from hub.config import Settings
 from hub.logs import log_as_set
 from hub.storage.choice import audit_signer, open_seals, reading_archive
+from hub.timestamping import stamper_of
 from hub.uploads.finishing import open_finisher
 from ops.cli.extensions import extensions_of, find_modules_here
 from ops.cli.failure import EXIT_USAGE, CommandFailed
@@ -67,12 +68,13 @@ async def running_worker(settings: Settings, options: WorkerOptions) -> AsyncIte
         )
         try:
             async with open_finisher(settings, log) as finisher:
-                handlers, keeper = (*options.handlers, FileReactions(finisher)), None
+                handlers, keeper, stamper = (*options.handlers, FileReactions(finisher)), None, None
                 if archive is not None and (policy := settings.retention) is not None:
-                    keeper = Keeper(log, archive, policy, audit_signer(settings), settings.checkpoint_interval_s)
+                    kept = Keeper(log, archive, policy, audit_signer(settings), settings.checkpoint_interval_s)
+                    keeper, stamper = kept, stamper_of(settings, archive, lambda: kept.tenants)
                 uploads, tracing = finisher.ready_after, open_tracing(settings.traced_share)
                 options = dataclasses.replace(
-                    options, handlers=handlers, uploads=uploads, tracing=tracing, keeper=keeper
+                    options, handlers=handlers, uploads=uploads, tracing=tracing, keeper=keeper, stamper=stamper
                 )
                 async with running(options, log) as worker:
                     yield worker

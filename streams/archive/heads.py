@@ -82,11 +82,27 @@ class HeadLog:
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (low, middle) if await self.checkpoint(middle) is None else (middle, high)
-        later = await self._objects.keys(f"{self._folder}/checkpoint/", self._checkpoint_key(low))
-        names = [key.rpartition("/")[2] for key in later]
-        for foreign in (key for key, name in zip(later, names, strict=True) if not _NUMBER.fullmatch(name)):
+        return max(await self._numbers("checkpoint", low), default=low)
+
+    async def _numbers(self, kind: str, after: int) -> list[int]:
+        """The numbers of the objects of one folder that follow a number, in order."""
+        folder = f"{self._folder}/{kind}/"
+        found = {key: key.removeprefix(folder) for key in await self._objects.keys(folder, f"{folder}{after:012}")}
+        for foreign in (key for key, name in found.items() if not _NUMBER.fullmatch(name)):
             tell_foreign(foreign)
-        return max((int(name) for name in names if _NUMBER.fullmatch(name)), default=low)
+        return sorted(int(name) for name in found.values() if _NUMBER.fullmatch(name))
+
+    async def stamped(self, after: int = 0) -> list[int]:
+        """The numbers of the checkpoints after this one that a time-stamping authority has stamped, in order."""
+        return await self._numbers("stamp", after)
+
+    async def stamp(self, number: int) -> bytes | None:
+        """The stamp of a checkpoint; None if there is none."""
+        return await self._objects.read(f"{self._folder}/stamp/{number:012}")
+
+    async def keep_stamp(self, number: int, reply: bytes) -> None:
+        """Store the stamp of a checkpoint; one that is there stays."""
+        await self._objects.put(f"{self._folder}/stamp/{number:012}", reply)
 
     def _checkpoint_key(self, number: int) -> str:
         return f"{self._folder}/checkpoint/{number:012}"

@@ -99,6 +99,7 @@ class Keeper:
     Attributes:
         covered_count, archived_count, trimmed_count, segment_count: totals since the start.
         stopped: for each channel whose archive does not go on, by path, the reason.
+        tenants: those with channels, as the last turn found them.
     """
 
     def __init__(
@@ -106,6 +107,7 @@ class Keeper:
     ) -> None:
         self.covered_count = self.archived_count = self.trimmed_count = self.segment_count = 0
         self.stopped: dict[str, str] = {}
+        self.tenants: frozenset[str] = frozenset()
         self._log, self._objects, self._policy, self._signer = log, objects, policy, signer
         self._records = ArchiveRecords(log)
         self._codec = SegmentCodec()
@@ -153,12 +155,15 @@ class Keeper:
             ArchiveDiffers, LogUnavailable: as `run`.
         """
         stopped, self.stopped = self.stopped, {}
+        tenants = set[str]()
         try:
             async for several in self._records.channels():
+                tenants.update(facts.channel.tenant for facts in several)
                 await self._take(several)
         except BaseException:
             self.stopped = stopped | self.stopped
             raise
+        self.tenants = frozenset(tenants)
         self._due_at = monotonic() + self._interval_s
         for path, reason in self.stopped.items():
             if stopped.get(path) != reason:

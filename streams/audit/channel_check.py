@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from streams.archive.heads import Head
 from streams.archive.objects import ArchiveObjects
@@ -18,6 +18,9 @@ from streams.records.deletions import PagedLog, deletions_of, recorded_deletion
 from streams.redis.deleted import Deletion
 from streams.redis.stored import ChannelRecord, StoredLog
 from streams.times import rfc3339
+
+if TYPE_CHECKING:
+    from streams.audit.stamp_check import StampRecord
 
 FAULTS_TOLD_MAX: Final = 100
 """Maximum number of errors reported. A broken stream may have one at every event, and the first ones show where to look."""
@@ -44,11 +47,18 @@ class ArchiveEvidence:
 
     Attributes:
         again: reads the log of heads again, which may have grown.
+        stamps: the tenant's stamps as they were verified; None if that was not asked for.
     """
 
     objects: ArchiveObjects
     record: HeadRecord
     again: Callable[[], Awaitable[HeadRecord]]
+    stamps: StampRecord | None = None
+
+    @property
+    def faults(self) -> Sequence[str]:
+        """The faults of the log of heads and of the stamps."""
+        return (*self.record.faults, *(self.stamps.faults if self.stamps else ()))
 
     def heads_of(self, channel: Channel) -> Sequence[Head]:
         """The heads of a channel, oldest first."""
@@ -199,7 +209,7 @@ class Audit:
     async def take_archive(self, evidence: ArchiveEvidence, heads: Sequence[Head]) -> None:
         """Check the archive of the channel's epoch; without a record, that of the newest epoch that a head names."""
         record = self._record
-        for fault in evidence.record.faults:
+        for fault in evidence.faults:
             self._add_fault(1, fault)
         epoch = record.epoch if record and record.epoch else heads[-1].epoch if heads else None
         if epoch is None:
@@ -328,6 +338,8 @@ class Audit:
             return f"{whole} No checkpoint covers them, so a forger with access to Redis would not show."
         signers = self._evidence.record.signers
         by = f"signed by {', '.join(signers)}" if signers else "whose signature this node cannot check"
+        if (stamps := self._evidence.stamps) is not None and stamps.newest is not None:
+            by += f"; {stamps.stamped}"
         rest = f" It is not all: {'; '.join(self.unknown)}." if self.unknown else ""
         return f"{whole} Up to {min(covered, newest):,} each is the one recorded under a checkpoint {by}.{rest}"
 
@@ -381,7 +393,9 @@ class Audit:
         if self._archive is None or self._evidence is None:
             return report
         heads = self._evidence.record
-        signed = {"checkpoints": heads.count, "signed_by": list(heads.signers)}
+        signed: dict[str, Any] = {"checkpoints": heads.count, "signed_by": list(heads.signers)}
+        if self._evidence.stamps is not None:
+            signed["stamps"] = self._evidence.stamps.to_json()
         return report | {"archive": self._archive.report.to_json() | signed}
 
     def _add_fault(self, seq: int, fault: str) -> None:

@@ -28,6 +28,10 @@ from ops.cli.options import (
 from ops.cli.output import is_terminal
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cryptography.x509 import Certificate
+
     from ops.cli.selection import Selection
     from streams.audit.channel_check import Audit
     from streams.audit.sources import AuditedChannel
@@ -52,6 +56,18 @@ Known: TypeAlias = Annotated[
 ]
 
 
+TsaCa: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--tsa-ca",
+        help="Certificates (PEM) of the time-stamping authority: its stamps on checkpoints are verified, too.",
+        exists=True,
+        dir_okay=False,
+        readable=True,
+    ),
+]
+
+
 @app.callback()
 def audit() -> None:
     """Check that a channel's events are complete, unrepeated, undamaged, in order, and the ones that were recorded.
@@ -69,6 +85,7 @@ def verify(
     ] = False,
     key: Keys = None,
     known: Known = None,
+    tsa_ca: TsaCa = None,
     is_archive_only: ArchiveOnly = False,
     redis: Redis = "",
     data: Data = DEFAULT_DATA,
@@ -82,7 +99,7 @@ def verify(
     """
     place = one_or_all(tenant, channel, is_all=is_all)
     kept = [path.read_bytes() for path in known or ()]
-    bad = run(_verify(redis, data, tenant, place, key or [], kept, is_archive_only=is_archive_only))
+    bad = run(_verify(redis, data, tenant, place, key or [], kept, tsa_ca, is_archive_only=is_archive_only))
     if bad:
         raise CommandFailed(bad)
 
@@ -191,6 +208,15 @@ def check(
         Path | None,
         typer.Option(help="For a proof of consistency: the older checkpoint.", exists=True, dir_okay=False),
     ] = None,
+    tsa_ca: Annotated[
+        Path | None,
+        typer.Option(
+            "--tsa-ca",
+            help="For a checkpoint: certificates (PEM) of the time-stamping authority whose stamp is beside it, as FILE.tsr.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
 ) -> None:
     """Check a proof, a checkpoint or a report with nothing but public keys and what it is about; exit with 1 if it proves nothing.
 
@@ -198,27 +224,56 @@ def check(
     """
     from ops.cli.audit_check import checked
 
-    print(checked(proof, key, event, known))
+    print(checked(proof, key, event, known, tsa_ca))
 
 
 @app.command()
 def checkpoints(
     tenant: Tenant,
     limit: Annotated[int, typer.Option(help="Maximum number, newest first.", min=1, max=100_000)] = 20,
-    out: Annotated[Path | None, typer.Option(help="Also write the newest to this file, to be kept elsewhere.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Also write the newest to this file, to be kept elsewhere; its stamp beside it, with .tsr."),
+    ] = None,
+    is_stamped: Annotated[
+        bool, typer.Option("--stamped", help="Only those that a time-stamping authority has stamped.")
+    ] = False,
+    tsa_ca: TsaCa = None,
     data: Data = DEFAULT_DATA,
 ) -> None:
-    """Print the newest checkpoints of a tenant, one JSON object per line.
+    """Print the newest checkpoints of a tenant, one JSON object per line; `stamp` with --tsa-ca has time and authority.
 
     Example: hub audit checkpoints --tenant acme --limit 1 --out /mnt/elsewhere/acme.checkpoint
     """
-    found = run(_checkpoints(data, tenant, limit))
+    from ops.cli.audit_access import authorities_in
+    from ops.cli.audit_check import stamp_beside
+
+    found, authorities = run(_checkpoints(data, tenant, limit, is_stamped=is_stamped)), authorities_in(tsa_ca)
     if not found:
-        raise CommandFailed(f"tenant {tenant} has no checkpoint")
+        raise CommandFailed(f"tenant {tenant} has no checkpoint" + (" with a stamp" if is_stamped else ""))
     if out is not None:
         out.write_bytes(found[0][1])
-    for number, note in found:
-        print(json.dumps(_facts_of(number, note)))
+        stamp_beside(out).unlink(missing_ok=True)
+        if found[0][2] is not None:
+            stamp_beside(out).write_bytes(found[0][2])
+    for number, note, reply in found:
+        print(json.dumps(_facts_of(number, note) | _facts_of_stamp(number, note, reply, authorities)))
+
+
+def _facts_of_stamp(
+    number: int, note: bytes, reply: bytes | None, authorities: Sequence[Certificate]
+) -> dict[str, object]:
+    if reply is None or not authorities:
+        return {} if reply is None else {"stamp": {"bytes": len(reply)}}
+    from streams.archive.stamps import read_stamp
+    from streams.errors import TimestampRefused
+    from streams.times import rfc3339
+
+    try:
+        stamp = read_stamp(reply, note, authorities)
+    except TimestampRefused as error:
+        raise CommandFailed(f"the stamp of checkpoint {number} proves nothing: {error}") from error
+    return {"stamp": {"time": rfc3339(stamp.time_s * 1000), "authority": stamp.authority}}
 
 
 def _facts_of(number: int, note: bytes) -> dict[str, object]:
@@ -323,6 +378,7 @@ def report(
     ] = None,
     key: Keys = None,
     known: Known = None,
+    tsa_ca: TsaCa = None,
     is_archive_only: ArchiveOnly = False,
     redis: Redis = "",
     data: Data = DEFAULT_DATA,
@@ -336,14 +392,16 @@ def report(
     place = one_or_all(tenant, channel, is_all=is_all)
     kept = [path.read_bytes() for path in known or ()]
     told = run(
-        _report(redis, data, tenant, place, period, signer, key or [], kept, out, is_archive_only=is_archive_only)
+        _report(
+            redis, data, tenant, place, period, signer, key or [], kept, tsa_ca, out, is_archive_only=is_archive_only
+        )
     )
     print(told)
 
 
 async def _report(
     redis: str, data: Path, tenant: str, place: Channel | None, period: str, signer: Path | None, keys: list[str],
-    known: list[bytes], out: Path, *, is_archive_only: bool,
+    known: list[bytes], tsa_ca: Path | None, out: Path, *, is_archive_only: bool,
 ) -> str:  # fmt: skip # its arguments in two groups
     import time
     from importlib.metadata import version
@@ -356,7 +414,7 @@ async def _report(
     refuse_folder(out)
     asked, signing, known_keys = period_of(period), signer_at(signer, data), keys_of(keys, data)
     async with survey_at(
-        redis, data, tenant, known_keys, known, is_full=place is None, is_archive_only=is_archive_only
+        redis, data, tenant, known_keys, known, is_full=place is None, is_archive_only=is_archive_only, tsa_ca=tsa_ca
     ) as survey:
         channels = [place] if place else await survey.channels()
         found = AuditReport(
@@ -405,7 +463,10 @@ async def _export(
         raise CommandFailed(f"this is not all: {holes.told[0]}")
 
 
-async def _checkpoints(data: Path, tenant: str, limit: int) -> list[tuple[int, bytes]]:
+async def _checkpoints(
+    data: Path, tenant: str, limit: int, *, is_stamped: bool
+) -> list[tuple[int, bytes, bytes | None]]:
+    """The newest checkpoints, each with its number and its stamp."""
     from ops.cli.log_access import archive_at
     from streams.archive.heads import HeadLog
 
@@ -413,9 +474,9 @@ async def _checkpoints(data: Path, tenant: str, limit: int) -> list[tuple[int, b
         if archive is None:
             return []
         log = HeadLog(archive, tenant, "")
-        count = await log.checkpoint_count()
-        numbers = range(count, max(0, count - limit), -1)
-        return [(number, note) for number in numbers if (note := await log.checkpoint(number)) is not None]
+        numbers = await log.stamped() if is_stamped else range(1, await log.checkpoint_count() + 1)
+        newest = reversed(numbers[-limit:])
+        return [(at, note, await log.stamp(at)) for at in newest if (note := await log.checkpoint(at)) is not None]
 
 
 async def _prove(redis: str, data: Path, channel: Channel, wanted: str, *, is_archive_only: bool) -> str:
@@ -439,8 +500,8 @@ async def _prove(redis: str, data: Path, channel: Channel, wanted: str, *, is_ar
 
 
 async def _verify(
-    redis: str, data: Path, tenant: str, place: Channel | None, keys: list[str], known: list[bytes], *,
-    is_archive_only: bool,
+    redis: str, data: Path, tenant: str, place: Channel | None, keys: list[str], known: list[bytes], tsa_ca: Path | None,
+    *, is_archive_only: bool,
 ) -> str:  # fmt: skip # its arguments in two groups
     """Print a report for each channel; returns the line that says that something is wrong, or ""."""
     from ops.cli.audit_access import keys_of
@@ -448,8 +509,9 @@ async def _verify(
 
     bad: list[str] = []
     async with survey_at(
-        redis, data, tenant, keys_of(keys, data), known, is_full=place is None, is_archive_only=is_archive_only
-    ) as survey:
+        redis, data, tenant, keys_of(keys, data), known, is_full=place is None, is_archive_only=is_archive_only,
+        tsa_ca=tsa_ca,
+    ) as survey:  # fmt: skip # its arguments in two groups
         for one in [place] if place else await survey.channels():
             _tell(one, await survey.verify(one), bad)
         if place is None:

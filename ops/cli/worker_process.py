@@ -29,7 +29,7 @@ from consumers.worker import Worker, WorkerOptions, running
 from hub.config import Settings
 from hub.logs import log_as_set
 from hub.storage.choice import audit_signer, open_seals, reading_archive
-from hub.timestamping import stamper_of
+from hub.storage.timestamping import stamper_of
 from hub.uploads.finishing import open_finisher
 from ops.cli.extensions import extensions_of, find_modules_here
 from ops.cli.failure import EXIT_USAGE, CommandFailed

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from consumers.metrics import ConsumerCollector
-from hub.timestamping import HttpAuthority, stamper_of
+from hub.storage.timestamping import HttpAuthority, stamper_of
 from ops.cli.worker_process import running_worker, worker_options
 from streams.archive.heads import HeadLog
 from streams.archive.notes import Checkpoint

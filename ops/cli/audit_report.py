@@ -197,8 +197,8 @@ class AuditReport:
         ]
         found = deleted + missing
         if self.unread_deletions:
-            told = f"{self.unread_deletions:,} records of deletions are not in the archive: a channel may have been deleted"
-            found.insert(0, told)
+            told = f"records of deletions that are not in the archive: {self.unread_deletions:,}"
+            found.insert(0, f"a channel may have been deleted ({told})")
         more = [f"{len(found) - _NAMED_MAX:,} more, see below"] if found[_NAMED_MAX:] else []
         return found[:_NAMED_MAX] + more
 

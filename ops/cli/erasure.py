@@ -152,23 +152,31 @@ async def erase_recorded(log: Log, keys: KeyFolder, tenant: str, evidence: Archi
     place = erasures_of(tenant)
     heads = evidence.heads_of(place) if evidence else ()
     lives = ArchivedLives(evidence.objects, place, heads) if evidence else None
-    events, ids = dict[bytes, None](), dict[str, None]()
+    events, ids = set[bytes](), dict[str, None]()
+    records = unread = covered = 0
     if lives is not None:
         async for entry in lives.entries():
-            _note_keys(entry, events, ids)
+            events.add(entry.id)
+            records += _note_keys(entry, ids)
+        present = (await log.look(place)).epoch
+        covered = max((head.begin + head.size for head in heads if head.epoch == present), default=0)
+        unread = sum(lives.unread.values())
     async for entry in _stored(log, place):
-        _note_keys(entry, events, ids)
-    present = (await log.look(place)).epoch
-    unread = sum(count for epoch, count in lives.unread.items() if epoch != present) if lives else 0
+        if entry.id not in events:
+            records += _note_keys(entry, ids)
+            unread -= entry.seq <= covered
     faults = [*evidence.record.faults, *lives.faults] if evidence and lives else []
     destroyed = keys.destroy_keys(ids, datetime.now(UTC).isoformat(timespec="seconds"))
-    return ErasedAgain(len(events), destroyed, unread, faults)
+    return ErasedAgain(records, destroyed, unread, faults)
 
 
-def _note_keys(entry: Entry, events: dict[bytes, None], ids: dict[str, None]) -> None:
-    if (found := _record_in(entry)) is not None:
-        events[entry.id] = None
-        ids.update((str(key_id), None) for key_id in cast("list[Json]", found["keys"]))
+def _note_keys(entry: Entry, ids: dict[str, None]) -> bool:
+    """Add the keys that a record names; false if it is none."""
+    found = _record_in(entry)
+    if found is None:
+        return False
+    ids.update((str(key_id), None) for key_id in cast("list[Json]", found["keys"]))
+    return True
 
 
 async def _recorded(log: Log, place: Channel, subject: str, ids: list[str]) -> bool:

@@ -20,9 +20,11 @@ from ops.cli.failure import CommandFailed
 from ops.cli.options import operator_name
 from ops.cli.running_hub import running_hub
 from ops.embedded_redis.server import EmbeddedRedis, holds_data
+from streams.audit.deletion_records import DeletionRecords
 from streams.channel import Channel
 from streams.records.writers import Writer, holding
 from streams.redis.calls import Calls
+from streams.redis.deleted import Deletion
 from streams.redis.log import Log
 from streams.redis.server_check import kept_keys
 from streams.redis.stored import ChannelRecord, StoredLog
@@ -134,12 +136,20 @@ async def record_of(log: StoredLog, channel: Channel) -> ChannelRecord:
     """The channel's record.
 
     Raises:
-        CommandFailed: there is no such channel.
+        CommandFailed: there is no such channel, or it was deleted and not written since.
     """
     record = await log.record(channel)
+    if not record.seq and (deletion := record.deletion or await _deletion_on_record(log, channel, record)) is not None:
+        raise CommandFailed(f"{channel.wire} was {deletion.told}")
     if not record.is_known:
         raise CommandFailed(f"no such channel: {channel.wire} of tenant {channel.tenant}")
     return record
+
+
+async def _deletion_on_record(log: StoredLog, channel: Channel, record: ChannelRecord) -> Deletion | None:
+    """The deletion of a channel that Redis does not know, as after a restore."""
+    found = None if record.is_known else await DeletionRecords(channel.tenant, log).last_of(channel)
+    return found.deletion if found else None
 
 
 def no_log(url: str, data: Path) -> CommandFailed:

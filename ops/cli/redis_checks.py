@@ -82,7 +82,7 @@ def _of_deletions(cut_off: Sequence[Channel]) -> Iterator[Finding]:
     if cut_off:
         commands = [f"`hub delete {one.wire} --tenant {one.tenant}`" for one in cut_off[:_NAMED_MAX]]
         more = f" and {len(cut_off) - _NAMED_MAX} more" if cut_off[_NAMED_MAX:] else ""
-        text = f"{len(cut_off)} are under way, or were cut off: {', '.join(commands)}{more}, which completes it"
+        text = f"under way, or cut off, and completed by {', '.join(commands)}{more}"
         yield Finding(Level.WARN, "deletions", text)
 
 

@@ -16,7 +16,6 @@ from streams.channel import Channel
 from streams.cursor import START, Position
 from streams.envelope import Entry
 from streams.redis.deleted import Deletion
-from streams.times import rfc3339
 
 _LAST_OF_MS: Final = 2**64 - 1
 """The largest sequence number of a stream ID; the next ID belongs to the next millisecond."""
@@ -119,11 +118,13 @@ class Holes:
         return not (self.told or self.deleted or self.unread_count)
 
     def _tell_deletion(self, deletion: Deletion, *, is_ended: bool) -> None:
-        told = f"deleted by {deletion.by} at {rfc3339(deletion.at_ms)}, after event {deletion.seq:,}"
         if not is_ended:
-            print(f"{self._name}: an earlier history of this name was {told}; it is not part of this", file=sys.stderr)
+            print(
+                f"{self._name}: an earlier history of this name was {deletion.told}; it is not part of this",
+                file=sys.stderr,
+            )
             return
-        self.deleted.append(f"{self._name} was {told}")
+        self.deleted.append(f"{self._name} was {deletion.told}")
         print(
             f"{self.deleted[-1]}; `hub audit export --archive-only` writes what the archive has of it", file=sys.stderr
         )

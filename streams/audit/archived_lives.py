@@ -37,9 +37,9 @@ class ArchivedLives:
         self._objects, self._channel, self._heads = objects, channel, heads
         self._codec = SegmentCodec()
 
-    async def entries(self) -> AsyncIterator[Entry]:
-        """The events, life by life, each in order."""
-        for epoch in dict.fromkeys(head.epoch for head in self._heads):
+    async def entries(self, present: str | None = None) -> AsyncIterator[Entry]:
+        """The events, life by life, each in order; without those of the life with the epoch `present`, which a log has."""
+        for epoch in dict.fromkeys(head.epoch for head in self._heads if head.epoch != present):
             heads = [head for head in self._heads if head.epoch == epoch]
             folder = ChannelFolder(self._objects, self._channel, epoch)
             leaves = await read_leaves(folder, heads, lambda _seq, fault: self.faults.append(fault))

@@ -14,7 +14,7 @@ from streams.channel import Channel, Kind
 from streams.cursor import START, id_order
 from streams.envelope import Entry
 from streams.errors import ChannelUnverified
-from streams.records.deletions import PagedLog, deletions_of, recorded_deletion
+from streams.records.deletions import deletions_of, recorded_deletion
 from streams.redis.deleted import Deletion
 from streams.redis.stored import ChannelRecord, StoredLog
 from streams.times import rfc3339
@@ -72,7 +72,7 @@ class ArchiveEvidence:
         return replace(self, record=await self.again()) if covered_seq else self
 
 
-def recorded_deletions(log: PagedLog | None, tenant: str, evidence: ArchiveEvidence | None) -> DeletionRecords:
+def recorded_deletions(log: StoredLog | None, tenant: str, evidence: ArchiveEvidence | None) -> DeletionRecords:
     """The deletions of a tenant that are on record in the log and in the archive."""
     if evidence is None:
         return DeletionRecords(tenant, log)
@@ -277,7 +277,7 @@ class Audit:
             told = f"it may have been deleted, because the records of deletions cannot all be read: {faults[0]}"
             self._add_fault(1, told)
         elif unread:
-            self.unknown.append(f"it may have been deleted: {unread} records of deletions are not in the archive")
+            self.unknown.append(f"it may have been deleted: records of deletions that are not in the archive: {unread}")
 
     def take(self, entry: Entry) -> None:
         """Check the next event of the stream."""
@@ -347,7 +347,7 @@ class Audit:
     def deletion(self) -> str | None:
         """The words about the deletion that ended the channel, or its life before this one; None without one."""
         found = self._ended or self._before
-        return found and f"deleted by {found.by} at {rfc3339(found.at_ms)}, after event {found.seq:,}"
+        return found and found.told
 
     @property
     def is_deleted(self) -> bool:

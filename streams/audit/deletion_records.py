@@ -12,8 +12,9 @@ from streams.channel import Channel
 from streams.cursor import START
 from streams.envelope import Entry
 from streams.json_bytes import parse
-from streams.records.deletions import EVENT, PagedLog, deletions_of
+from streams.records.deletions import EVENT, deletions_of
 from streams.redis.deleted import Deletion
+from streams.redis.stored import StoredLog
 from streams.times import milliseconds_of_text
 
 
@@ -37,7 +38,7 @@ class DeletionRecords:
     """
 
     def __init__(
-        self, tenant: str, log: PagedLog | None, objects: ArchiveObjects | None = None, heads: Sequence[Head] = ()
+        self, tenant: str, log: StoredLog | None, objects: ArchiveObjects | None = None, heads: Sequence[Head] = ()
     ) -> None:
         self._place, self._log = deletions_of(tenant), log
         self._lives = ArchivedLives(objects, self._place, heads) if objects is not None else None
@@ -83,7 +84,8 @@ class DeletionRecords:
 
     async def _entries(self) -> AsyncIterator[Entry]:
         if self._lives is not None:
-            async for entry in self._lives.entries():
+            present = (await self._log.record(self._place)).epoch if self._log is not None else None
+            async for entry in self._lives.entries(present):
                 yield entry
         if self._log is None:
             return

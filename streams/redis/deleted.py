@@ -10,6 +10,7 @@ from streams.redis.calls import Calls
 from streams.redis.keys import ChannelKeys, Keys
 from streams.redis.log import Log
 from streams.redis.replay import Replay
+from streams.times import rfc3339
 
 
 class Deletion(NamedTuple):
@@ -25,6 +26,11 @@ class Deletion(NamedTuple):
     epoch: str
     seq: int
     by: str
+
+    @property
+    def told(self) -> str:
+        """The words about it."""
+        return f"deleted by {self.by} at {rfc3339(self.at_ms)}, after event {self.seq:,}"
 
     @classmethod
     def parse(cls, text: str) -> Deletion:

@@ -133,7 +133,14 @@ async def test_an_archive_alone_tells_what_it_cannot_know_of_deletions(
 
     found = json.loads(out)
     assert (code, found["whole"], found["deletions"]["unread"]) == (int(is_gone), False, 1)
-    told = "the records of deletions cannot all be read" if is_gone else "1 records of deletions are not in the archive"
+    report = ("audit", "report", place.wire, "-o", str(data / "report.html"), "--archive-only")
+    code, out, err_of_report = await asyncio.to_thread(hub, *report)
+    assert (code, "a channel may have been deleted" in out + err_of_report) == (int(is_gone), not is_gone)
+    told = (
+        "the records of deletions cannot all be read"
+        if is_gone
+        else "records of deletions that are not in the archive: 1"
+    )
     assert told in err
 
 
@@ -142,6 +149,7 @@ async def test_a_deleted_channel_is_neither_replayed_nor_exported_as_if_it_were_
 ) -> None:
     """Both say when, by whom and how many events, and end with 1; also on a Redis that was restored since."""
     place, history = await archived_channel(log, data, tenant), tmp_path / "history"
+    ids = [entry.id.decode() for entry in await log.page(place)]
     await deleter(log, data).delete(place)
     export = ("audit", "export", "-o", str(history))
 
@@ -151,6 +159,9 @@ async def test_a_deleted_channel_is_neither_replayed_nor_exported_as_if_it_were_
         code, out, err = await asyncio.to_thread(hub, "replay", place.wire, at=url)
         assert (code, out, err.splitlines()[-1].startswith(f"hub replay: {TOLD}")) == (1, "", True)
         assert err.endswith(", after event 45\n")
+        for command in (("state", place.wire), ("audit", "prove", place.wire, ids[3])):
+            code, out, err = await asyncio.to_thread(hub, *command, at=url)
+            assert (code, out, TOLD in err) == (1, "", True), err
         code, out, err = await asyncio.to_thread(hub, *export, place.wire, at=url)
         assert (code, json.loads(out)["whole"], TOLD in err, ", after event 45" in err) == (1, False, True, True)
         code, out, err = await asyncio.to_thread(hub, *export, "--all", at=url)

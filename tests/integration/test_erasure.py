@@ -355,7 +355,7 @@ async def test_erasures_on_record_before_redis_lost_them_are_done_again(
         assert (code, f"{count} erasures are recorded; {count} of their keys were there" in out) == (2 - count, True), (
             out
         )
-        assert ("1 more are on record and cannot be read" in err) is not is_archived
+        assert ("erasures on record that cannot be read: 1; they are neither" in err) is not is_archived
         assert log.seals is not None
         await log.seals.look()
         erased = [entry.is_erased for entry in await log.page(parse_channel(rig.tenant, PLACE))]

@@ -488,8 +488,11 @@ async def _prove(redis: str, data: Path, channel: Channel, wanted: str, *, is_ar
     ms, number = id_order(wanted)
     before = f"{ms}-{number - 1}" if number else f"{ms - 1}-18446744073709551615"
     async with source_at(redis, data, channel.tenant, is_archive_only=is_archive_only) as source:
-        await source.extent(channel)
+        extent = await source.extent(channel)
         found = await source.page(channel, before, wanted)
+        if not found and extent.is_ended and extent.deletion is not None:
+            told = "`--archive-only` proves the events that the archive keeps"
+            raise CommandFailed(f"{channel.wire} was {extent.deletion.told}; {told}")
         if not found or found[0].id.decode() != wanted:
             raise CommandFailed(f"{channel.wire} of tenant {channel.tenant} has no event {wanted}")
     async with archive_at(data) as archive:

@@ -110,12 +110,8 @@ async def _erase_recorded(tenant: str, redis: str, data: Path) -> None:
     print(f"{found.records} erasures are recorded; {len(found.keys)} of their keys were there, and are destroyed again")
     if found.unread or found.faults:
         why = found.faults[0] if found.faults else "they are neither in Redis nor in the archive"
-        told = (
-            f"{found.unread} more are on record and cannot be read"
-            if found.unread
-            else "not all records can be trusted"
-        )
-        raise CommandFailed(f"{told}: {why}. Erase these people again by name, with `hub erase USER`")
+        told = f"erasures on record that cannot be read: {found.unread}; {why}"
+        raise CommandFailed(f"{told}. Erase these people again by name, with `hub erase USER`")
 
 
 def _keys() -> KeyFolder:

@@ -91,7 +91,7 @@ async def numbered_checkpoint(
     """Returns an earlier checkpoint."""
     hub, caller = await caller_of(request)
     limit(hub, caller, "history")
-    async with hub.archive.objects() as objects:
+    async with hub.archive.objects(caller.principal.tenant) as objects:
         note = await HeadLog(objects, caller.principal.tenant, "").checkpoint(number)
     if note is None:
         raise HubError(4018, "there is no checkpoint with this number")
@@ -116,7 +116,7 @@ async def consistency(
 async def log_tile(request: Request, tile: TilePath) -> Response:
     """Returns a tile of the tenant's log, or with `entries/` a bundle of its heads; they name every channel."""
     hub, caller = await inspector_of(request)
-    async with hub.archive.objects() as objects:
+    async with hub.archive.objects(caller.principal.tenant) as objects:
         log = HeadLog(objects, caller.principal.tenant, "")
         level, number, width = _parse(tile)
         if level is None:
@@ -140,7 +140,7 @@ async def channel_tile(
     level, number, width = _parse(tile)
     if level is None:
         raise HubError(4018, "a channel's tree has no entries: its leaves are the channel's events")
-    async with hub.archive.objects() as objects:
+    async with hub.archive.objects(place.tenant) as objects:
         tree: TreeFolder = ChannelFolder(objects, place, epoch or (await hub.log.look(place)).epoch).tree
         return _binary(await tree.tile_at_least(level, number, width))
 

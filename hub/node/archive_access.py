@@ -1,4 +1,7 @@
-"""A node's access to the archive for proofs and audits: a few requests at a time, apart from the reads of resuming clients."""
+"""A node's access to the archive for proofs and audits: a few requests at a time, apart from the reads of resuming clients.
+
+Tenants share it in turns, so that none keeps the others waiting for longer than a turn of each.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from hub.errors import HubError
-from hub.node.turns import Turns
+from hub.node.fair_turns import FairTurns
 from streams.archive.objects import ArchiveObjects
 from streams.audit.proving import Prover
 from streams.channel import Channel
@@ -17,8 +20,13 @@ from streams.errors import ArchiveDiffers
 
 AT_ONCE: Final = 2
 """Requests at a time: a proof reads some forty objects, one after the other."""
-WAITING_MAX: Final = 64
-AUDITS_WAITING_MAX: Final = 16
+WAITING_OF_ONE: Final = 64
+"""Requests of one tenant that wait."""
+AUDITS_AT_ONCE: Final = 2
+"""Audits at a time, one for each tenant. They share the interpreter with live traffic."""
+AUDITS_WAITING_OF_ONE: Final = 8
+AUDIT_DEADLINE_S: Final = 30.0
+"""Time for an audit of what may be verified in a node, a second or two of the interpreter; a store may need longer to answer."""
 COUNTS_MAX: Final = 4_096
 """Tenants whose number of checkpoints is remembered, so that the next search for the newest one is short."""
 
@@ -32,19 +40,19 @@ class ArchiveAccess:
 
     def __init__(self, objects: ArchiveObjects | None) -> None:
         self._objects = objects
-        self._turns = Turns(AT_ONCE, WAITING_MAX)
+        self._turns = FairTurns(AT_ONCE, AT_ONCE, WAITING_OF_ONE)
         self._counts: OrderedDict[str, int] = OrderedDict()
 
     @asynccontextmanager
-    async def objects(self) -> AsyncIterator[ArchiveObjects]:
-        """Yields the archive.
+    async def objects(self, tenant: str) -> AsyncIterator[ArchiveObjects]:
+        """Yields the archive for a request of a tenant.
 
         Raises:
-            HubError: 4010: too many requests are waiting; 4018: there is no archive, or the block found something missing.
+            HubError: 4010: too many of its requests are waiting; 4018: there is no archive, or the block found something missing.
         """
         if self._objects is None:
             raise HubError(4018, "this hub has no archive: HUB_RETENTION is not set")
-        async with self._turns:
+        async with self._turns.turn(tenant):
             try:
                 yield self._objects
             except ArchiveDiffers as error:
@@ -57,7 +65,7 @@ class ArchiveAccess:
         Raises:
             HubError: as `objects`.
         """
-        async with self.objects() as objects:
+        async with self.objects(tenant) as objects:
             prover = Prover(objects, tenant, self._counts.pop(tenant, 0), bundles_max)
             try:
                 yield prover
@@ -72,24 +80,32 @@ Verify = Callable[[Channel], Awaitable[dict[str, Any]]]
 
 
 class ChannelAudits:
-    """Verifies channels, one at a time, each in a thread of its own: it reads and hashes every event.
+    """Verifies channels, each in a thread of its own, because every event is read and hashed: one at a time for each tenant.
 
     Args:
         verify: verifies one.
+        deadline_s: time for one, from the beginning of its turn.
     """
 
-    def __init__(self, verify: Verify) -> None:
-        self._verify = verify
-        self._turns = Turns(1, AUDITS_WAITING_MAX)
+    def __init__(self, verify: Verify, deadline_s: float = AUDIT_DEADLINE_S) -> None:
+        self._verify, self._deadline_s = verify, deadline_s
+        self._turns = FairTurns(AUDITS_AT_ONCE, 1, AUDITS_WAITING_OF_ONE)
 
     async def verify(self, channel: Channel) -> dict[str, Any]:
         """The report on a channel.
 
         Raises:
-            HubError: 4010: too many are waiting; or what the verification raises.
+            HubError: 4010: too many of the tenant's audits are waiting; 4013: it took too long and was ended; or what the
+                verification raises.
         """
-        async with self._turns:
+        async with self._turns.turn(channel.tenant):
             return await asyncio.to_thread(lambda: asyncio.run(self._in_thread(channel)))
 
     async def _in_thread(self, channel: Channel) -> dict[str, Any]:
-        return await self._verify(channel)
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                return await self._verify(channel)
+        except TimeoutError:
+            command = f"hub audit verify {channel.wire} --tenant {channel.tenant}"
+            told = f"the audit was ended after {self._deadline_s:g} s; retry later, or an operator runs `{command}`"
+            raise HubError(4013, told) from None

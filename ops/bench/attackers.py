@@ -172,6 +172,7 @@ class LongReplays(Attacker):
             self.counts["subscribed"] += 1
             while self.is_on:
                 text = str(await socket.recv())
+                self.counts["messages"] += 1
                 if '"channel.resumed"' in text:
                     break
                 if '"code":4004' in text:

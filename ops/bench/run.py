@@ -127,6 +127,7 @@ async def _once(plan: BenchPlan, scenario: Scenario, peer: Peer, number: int, te
                 is_pinned=scenario.is_pinned,
                 is_persistent=plan.is_persistent,
                 has_limits=scenario.has_limits,
+                has_archive=scenario.has_archive,
             ) as servers,
             loaded(servers, scenario.users(plan.sizes), progress) as ready,
         ):

@@ -48,13 +48,18 @@ class Spent:
 
 @dataclass(frozen=True, slots=True)
 class BenchServers:
-    """A running Redis and the running nodes of one server."""
+    """A running Redis and the running nodes of one server.
+
+    Attributes:
+        folder: the data folder of the nodes.
+    """
 
     peer: Peer
     nodes: list[BenchNode]
     redis: EmbeddedRedis
     secret: str
     cores: Cores
+    folder: Path
 
 
 class Setup:
@@ -147,6 +152,7 @@ async def started(
     is_pinned: bool = True,
     is_persistent: bool = True,
     has_limits: bool = False,
+    has_archive: bool = False,
 ) -> AsyncIterator[BenchServers]:
     """Start a Redis and the nodes, and stop them in any case.
 
@@ -166,7 +172,7 @@ async def started(
         redis.start()
         pin(redis.pid, cores.others)
         (folder / "node").mkdir()
-        place = Place(tools, folder / "node", redis.url, secret, len(cores.servers), workers, has_limits)
+        place = Place(tools, folder / "node", redis.url, secret, len(cores.servers), workers, has_limits, has_archive)
         made = [peer.node(place) for _ in range(nodes)]
         for node in made:
             running.callback(node.kill)
@@ -175,7 +181,7 @@ async def started(
             await node.ready()
             pin(node.pid, cores.servers)
         await peer.prepare(made[0])
-        yield BenchServers(peer, made, redis, secret, cores)
+        yield BenchServers(peer, made, redis, secret, cores, place.folder)
 
 
 @contextlib.asynccontextmanager

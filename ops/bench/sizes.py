@@ -22,7 +22,7 @@ class Sizes:
         jitter_away: seconds a cut client stays away.
         idle: connections of `memory`.
         channels: channels of `channels`.
-        replay: events of `cold_replay`, and of the long channel of `flood`.
+        replay: events of `cold_replay`, and of the long channel of `flood` and `cold_beside_live`.
         upload_mb: megabytes of `uploads`.
         answers: streamed answers at a time.
     """

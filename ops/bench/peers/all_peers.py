@@ -35,6 +35,8 @@ class ThisHub(Peer):
         environment = {"HUB_DATA": str(place.folder), "WEBSOCKET_MAX_CONNECTIONS": "100000"}
         if place.has_limits:
             environment["HUB_RATE_LIMITS"] = ""
+        if place.has_archive:
+            (place.folder / "archive").mkdir(exist_ok=True)
         return NodeProcess(place.redis_url, place.secret, workers=place.workers, **environment)
 
     def channel(self, name: str) -> str:

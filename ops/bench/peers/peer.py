@@ -103,6 +103,7 @@ class Place(NamedTuple):
         cores: cores that each node may use.
         workers: processes of one node that share its port.
         has_limits: the default rate limits are on.
+        has_archive: an archive is in the folder.
     """
 
     tools: Path
@@ -112,6 +113,7 @@ class Place(NamedTuple):
     cores: int
     workers: int
     has_limits: bool = False
+    has_archive: bool = False
 
 
 class Peer(ABC):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fnmatch import fnmatch
 from typing import Final
 
-from ops.bench.scenarios import connections, flood, killed_node, ours_alone, replay, resume, traffic
+from ops.bench.scenarios import cold_reads, connections, flood, killed_node, ours_alone, replay, resume, traffic
 from ops.bench.scenarios.scenario import Scenario
 
 SCENARIOS: Final[dict[str, Scenario]] = {
@@ -25,6 +25,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         *traffic.WORKERS,
         flood.FLOOD,
         replay.COLD_REPLAY,
+        cold_reads.COLD_BESIDE_LIVE,
         ours_alone.UPLOADS,
         ours_alone.ANSWERS,
     )

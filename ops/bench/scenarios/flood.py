@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import statistics
 import time
@@ -12,13 +11,10 @@ from typing import Final
 from hub.auth.signing import sign
 from ops.bench.attackers import KINDS, Attack
 from ops.bench.processes import pin
+from ops.bench.scenarios.long_channel import ATTACKER_GRANTS, LARGE, fill_channel
 from ops.bench.scenarios.scenario import Figure, Measured, Scenario, faults_of
 from ops.bench.setup import Setup
 from ops.bench.sizes import Sizes
-from streams.channel import parse_channel
-from streams.envelope import Actor, Draft
-from streams.json_bytes import to_json
-from streams.redis.log import Log
 
 _POLITE: Final = 500
 _PER_S: Final = 500
@@ -27,13 +23,10 @@ _WINDOWS: Final = 5
 """Windows of each kind, calm and attacked, in turns: other load on the machine affects both alike."""
 _SETTLE_S: Final = 0.5
 _AT_ONCE: Final = 10_000
-_LARGE: Final = "large0"
-_TEXT: Final = "x" * 500
-_GRANTS: Final = {"*": ["read", "write"]}
 
 
 async def _flood(setup: Setup, sizes: Sizes) -> Measured:
-    await _fill(setup, sizes.replay)
+    await fill_channel(setup, LARGE, sizes.replay)
     await setup.open("polite", _POLITE, "own/1")
     await setup.ask("pace", group="polite", rate=_PER_S)
     p99_ms: dict[bool, list[float]] = {False: [], True: []}
@@ -64,31 +57,15 @@ async def _flood(setup: Setup, sizes: Sizes) -> Measured:
     return Measured(figures, spent, {"polite": settled.delivery_ms}, faults)
 
 
-async def _fill(setup: Setup, count: int) -> None:
-    """Write the long channel, past the limits of users."""
-    log = await Log.open(setup.servers.redis.url)
-    channel = parse_channel(setup.tenant, f"conversation:{_LARGE}")
-    data = to_json({"text": _TEXT})
-    try:
-        for start in range(0, count, 10_000):
-            drafts = [
-                Draft(channel, "chat.message", data, Actor("user", "author"))
-                for _ in range(start, min(count, start + 10_000))
-            ]
-            await asyncio.gather(*map(log.append, drafts))
-    finally:
-        await log.close()
-
-
 @contextlib.asynccontextmanager
 async def _attacking(setup: Setup) -> AsyncIterator[dict[str, Attack]]:
     """Start one attacker of each kind, paused, as users of the same tenant; ends them."""
     url, now = f"ws://127.0.0.1:{setup.nodes[0].port}/ws", time.time()
-    places = {"flood": "conversation:flood", "storm": "conversation:storm", "reader": f"conversation:{_LARGE}"}
+    places = {"flood": "conversation:flood", "storm": "conversation:storm", "reader": f"conversation:{LARGE}"}
     attacks: dict[str, Attack] = {}
     try:
         for kind in KINDS:
-            token = sign(setup.servers.secret, f"bad-{kind}", setup.tenant, _GRANTS, 86_400, now)
+            token = sign(setup.servers.secret, f"bad-{kind}", setup.tenant, ATTACKER_GRANTS, 86_400, now)
             attacks[kind] = await Attack.start(kind, url, token, places[kind])
             pin(attacks[kind].process.pid, setup.servers.cores.others)
         yield attacks

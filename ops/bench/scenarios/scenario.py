@@ -54,6 +54,7 @@ class Scenario:
         needs_resume: only for servers whose clients can come back to their place.
         is_ours: measured of this hub alone.
         has_limits: the default rate limits are on.
+        has_archive: the nodes read an archive in their folder.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Scenario:
     needs_resume: bool = False
     is_ours: bool = False
     has_limits: bool = False
+    has_archive: bool = False
 
 
 def faults_of(seen: Seen, *, may_be_lost: bool = False, all_are_served: bool = True) -> list[str]:

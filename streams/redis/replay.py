@@ -94,6 +94,38 @@ def _plain_entries(raw: list[Any], path: bytes) -> list[Entry]:
     return found
 
 
+def _add_lines(
+    lines: list[bytes], raw: list[Any], channel: tuple[bytes, bytes], seq: int, left_bytes: int, last_id: bytes
+) -> tuple[int, bytes]:
+    """Append entries as XRANGE gives them as on the wire, as `_plain_entries` and `Entry.wire` do, without an object for each.
+
+    It ends before one that does not have the expected seq or checksum, and where the bytes end. Returns the number of entries
+    that it went through, and the ID of the last line.
+    """
+    path, wire = channel
+    seed, count = crc32(path + b"\n"), 0
+    for event_id, f in raw:
+        if not is_own(f):  # somebody added it by hand
+            count += 1
+            continue
+        if len(f) == _FIELDS:
+            _, number, _, type_, _, v, _, actor, _, data, _, meta, _, crc = f
+            is_whole = crc == b"%d" % crc32(b"\n".join((type_, v, actor, meta, data)), seed)
+        else:
+            number, type_, v, actor, data, meta = f[1:_PLAIN_FIELDS:2]
+            is_whole = len(f) == _PLAIN_FIELDS
+        left_bytes -= len(data)
+        if not is_whole or left_bytes < 0 or number != b"%d" % seq:
+            break
+        more = b"" if meta == b"{}" else b',"meta":' + meta
+        lines.append(
+            b'{"id":"%b","seq":%b,"channel":"%b","type":"%b","v":%b,"actor":%b%b,"payload":%b}'
+            % (event_id, number, wire, type_, v, actor, more, data)
+        )
+        last_id, seq, count = event_id, seq + 1, count + 1
+    return count, last_id
+
+
 def _part(left: int, left_bytes: int, mean_bytes: float) -> int:
     """The number of events to request next, so many and so many bytes before the end of the page; 0 if it is full."""
     return min(left, PLAIN_EVENTS, int(left_bytes / max(mean_bytes, 1.0)) + 1) if left_bytes > 0 else 0
@@ -191,12 +223,17 @@ class Replay:
     ) -> WirePage:
         """The same page as on the wire. Archived events are passed on as they are stored, without being parsed."""
         bound = "-" if after == START else f"({after}"
-        place, floor, found = await self._page_over(channel, b"XRANGE", bound, upto, limit, limit_bytes)
-        if place is not None and self._cold is not None:
-            page = await self._cold.wire_page(place, after, limit, upto)
-            if page.read_count:
-                return await self._opened_page(channel, page)
-            found = (await self._page_over(channel, b"XRANGE", f"({floor}", upto, limit, limit_bytes))[2]
+        if self._seals is not None:
+            place, floor, found = await self._page_over(channel, b"XRANGE", bound, upto, limit, limit_bytes)
+            page = WirePage.of(await self._opened(channel, found), channel.wire.encode())
+        else:
+            place, floor, page = await self._wire_page_over(channel, bound, upto, limit, limit_bytes)
+        if place is None or self._cold is None:
+            return page
+        archived = await self._cold.wire_page(place, after, limit, upto)
+        if archived.read_count:
+            return await self._opened_page(channel, archived)
+        found = (await self._page_over(channel, b"XRANGE", f"({floor}", upto, limit, limit_bytes))[2]
         return WirePage.of(await self._opened(channel, found), channel.wire.encode())
 
     async def _opened_page(self, channel: Channel, page: WirePage) -> WirePage:
@@ -242,44 +279,88 @@ class Replay:
     ) -> tuple[ArchivePlace | None, str, list[Entry]]:
         """A page from Redis; before it the place of the archive, if the events there are wanted first, and the floor's ID."""
         names = self._keys.of(channel)
+        place, floor, remains, found = await self._beginning(channel, command, first, last, limit, limit_bytes)
+
+        def take(raw: list[Reply], left_bytes: int) -> bool:
+            for entry in _plain_entries(raw, names.path):
+                left_bytes -= len(entry.data)
+                if left_bytes < 0 or entry.seq != found[-1].seq + 1:
+                    return False
+                found.append(entry)
+            return True
+
+        if remains:
+            await self._read_on(names, found, last, limit, limit_bytes, take)
+        return place, floor, found
+
+    async def _wire_page_over(
+        self, channel: Channel, first: str, last: str, limit: int, limit_bytes: int
+    ) -> tuple[ArchivePlace | None, str, WirePage]:
+        """The same as on the wire, for a reader to whom nothing is opened."""
+        names, wire = self._keys.of(channel), channel.wire.encode()
+        place, floor, remains, found = await self._beginning(channel, b"XRANGE", first, last, limit, limit_bytes)
+        page = WirePage.of(found, wire)
+        if not remains or len(page.lines) < len(found):
+            return place, floor, page
+        lines, last_id = page.lines, found[-1].id
+
+        def take(raw: list[Reply], left_bytes: int) -> bool:
+            nonlocal last_id
+            count, last_id = _add_lines(
+                lines, raw, (names.path, wire), page.first_seq + len(lines), left_bytes, last_id
+            )
+            return count == len(raw)
+
+        await self._read_on(names, found, last, limit, limit_bytes, take)
+        return place, floor, WirePage(page.first_seq, last_id.decode(), lines, len(lines))
+
+    async def _beginning(
+        self, channel: Channel, command: bytes, first: str, last: str, limit: int, limit_bytes: int
+    ) -> tuple[ArchivePlace | None, str, bool, list[Entry]]:
+        """A page by the script. If the third value is true, it is the beginning of one, which `_read_on` completes."""
+        names = self._keys.of(channel)
         is_long = command == b"XRANGE" and limit >= PAGE_EVENTS and self._plain_count < PLAIN_AT_ONCE
         more = (int(self._cold is not None), LONG_EVENTS if is_long else 0)
         reply = await self._page(channel, (names.stream, names.meta), command, first, last, limit, limit_bytes, *more)
         epoch, mark, floor, remains, raw = reply
-        found = _packed_entries(raw, names.path)
-        if remains:
-            found = await self._read_on(names, found, last, limit)
         place = ArchivePlace(channel, epoch.decode(), ArchiveMark.parse(mark.decode())) if mark else None
-        return place, floor.decode(), found
+        return place, floor.decode(), bool(remains), _packed_entries(raw, names.path)
 
-    async def _read_on(self, names: ChannelKeys, found: list[Entry], upto: str, limit: int) -> list[Entry]:
-        """Complete a page by XRANGE, a part at a time: Redis reads the next part while this process parses one."""
-        calls, left_bytes = self._calls_in(names.partition), PAGE_BYTES - sum(len(entry.data) for entry in found)
-        seq, start, mean_bytes = found[-1].seq, found[-1].id, (PAGE_BYTES - left_bytes) / len(found)
+    async def _read_on(
+        self,
+        names: ChannelKeys,
+        found: list[Entry],
+        upto: str,
+        limit: int,
+        limit_bytes: int,
+        take: Callable[[list[Reply], int], bool],
+    ) -> None:
+        """Complete a page by XRANGE, a part at a time: Redis reads the next part while this process takes one.
+
+        `take` gets the entries and the bytes that are left; it returns False if the page ends among them.
+        """
+        calls, left_bytes = self._calls_in(names.partition), limit_bytes - sum(len(entry.data) for entry in found)
+        start, mean_bytes, left = found[-1].id, (limit_bytes - left_bytes) / len(found), limit - len(found)
         self._plain_count += 1
         try:
-            count = _part(limit - len(found), left_bytes, mean_bytes)
+            count = _part(left, left_bytes, mean_bytes)
             asked = await calls.ask(b"XRANGE", names.stream, b"(" + start, upto, b"COUNT", count) if count else None
             while asked is not None:
                 raw, asked = await calls.answer(asked), None
-                size_bytes = sum(len(fields[_DATA_AT]) for _, fields in raw if len(fields) > _DATA_AT)
-                rest_bytes = left_bytes - size_bytes
+                is_whole, left = len(raw) == count, left - len(raw)
+                size_bytes = sum([len(fields[_DATA_AT]) for _, fields in raw if len(fields) > _DATA_AT])
                 mean_bytes = max(mean_bytes, size_bytes / max(len(raw), 1))
-                if len(raw) == count and (count := _part(limit - len(found) - len(raw), rest_bytes, mean_bytes)):
+                if is_whole and (count := _part(left, left_bytes - size_bytes, mean_bytes)):
                     start = raw[-1][0]
                     asked = await calls.ask(b"XRANGE", names.stream, b"(" + start, upto, b"COUNT", count)
                     await asyncio.sleep(0)  # the command leaves with the next turn of the loop
-                for entry in _plain_entries(raw, names.path):
-                    left_bytes -= len(entry.data)
-                    seq += 1
-                    if left_bytes < 0 or entry.seq != seq:
-                        return found
-                    found.append(entry)
+                if not take(raw, left_bytes):
+                    break
+                left_bytes -= size_bytes
         except PartitionMoving:
             pass  # what was read is a page, and the next one finds the server
         finally:
             self._plain_count -= 1
-        return found
 
     async def live_page(self, channel: Channel, start: str = "-") -> list[Entry]:
         """One page of entries of the live lane from `start` on (`(` before an ID excludes it), oldest first."""

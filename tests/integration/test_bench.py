@@ -83,7 +83,10 @@ async def test_a_scenario_finds_nothing_wrong(name: str, servers: BenchServers) 
     "name",
     [
         "cold_replay",
-        *(pytest.param(name, marks=pytest.mark.long) for name in ("storm", "jitter", "workers_2", "flood", "cold_beside_live")),
+        *(
+            pytest.param(name, marks=pytest.mark.long)
+            for name in ("storm", "jitter", "workers_2", "flood", "cold_beside_live")
+        ),
     ],
 )
 async def test_a_scenario_with_processes_of_its_own_finds_nothing_wrong(name: str, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from hub.limits.admission import Admission
     from hub.limits.new_channels import NewChannels
     from hub.limits.rates import RateLimiter
+    from hub.limits.slices import Slices
     from hub.metrics import NodeMetrics
     from hub.protocol.commands import Append, Caller, Command, Outcome
     from hub.protocol.replies import StateAt
@@ -438,6 +439,11 @@ class NodePort(Protocol):
     @property
     def uploads(self) -> UploadRequests | None:
         """Authorises uploads; None on a node that accepts no files."""
+        ...
+
+    @property
+    def slices(self) -> Slices:
+        """Grants the time for long work."""
         ...
 
     @property

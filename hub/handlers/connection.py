@@ -103,6 +103,7 @@ class ConnectionCommands:
     ) -> None:
         if VERSION not in payload.versions:
             raise HubError(4014, "this hub supports version 1")
+        await self._node.slices.turn()
         principal = await self._principal(payload, socket)
         if principal.scope is not None:
             channels = [*(item.channel for item in payload.channels or ()), *(cursors or {})]

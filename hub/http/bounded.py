@@ -25,6 +25,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from hub.auth.origins import LOOPBACK, Network, address_of, is_within
 from hub.errors import HubError
 from hub.http.problems import LINGER_BYTES, LINGER_S, PROBLEM_TYPE, problem_document
+from hub.limits.slices import Slices
 from hub.websocket.protocol import send_at_once
 
 HEAD_BYTES_MAX: Final = 65_536
@@ -50,6 +51,7 @@ class HttpBounds:
         waiting_max: maximum connections that have not sent a head yet or were upgraded.
         plain_max: maximum connections with a plain HTTP request, counted from its head until they close.
         plain_by_address_max: the same per client address; `proxies` are not counted.
+        slices: grants the time for WebSocket upgrades.
     """
 
     head_timeout_s: float = 10.0
@@ -61,6 +63,7 @@ class HttpBounds:
     waiting_count: int = 0
     plain_count: int = 0
     plain_by_address: Counter[str] = field(default_factory=Counter)
+    slices: Slices = field(default_factory=Slices)
 
     def wait(self) -> None:
         """Counts a connection that has not sent a head yet."""

@@ -58,21 +58,37 @@ class Front(asyncio.Protocol):
         self._timer = loop.call_later(self._bounds.head_timeout_s, self._transport.abort)
 
     def data_received(self, data: bytes) -> None:
-        """Hands the connection over."""
+        """Hands the connection over. Of many upgrades at once, each has a slice of its own."""
         if self._timer is None:
             return
-        waited_s = asyncio.get_running_loop().time() - self._opened_s
-        self._leave()
-        given, transport = self._arguments, self._transport
-        if is_plain_upgrade(data):
-            config = given["config"]
-            protocol = config.ws_protocol_class(
-                config=config, server_state=given["server_state"], app_state=given["app_state"]
-            )
+        if not is_plain_upgrade(data):
+            waited_s = asyncio.get_running_loop().time() - self._opened_s
+            self._hand_over(BoundedHttp(self._bounds, waited_s, **self._arguments), data)
+        elif self._bounds.slices.is_free:
+            self._bounds.slices.run(partial(self._upgrade, data))
         else:
-            protocol = BoundedHttp(self._bounds, waited_s, **given)
-        transport.set_protocol(protocol)
-        protocol.connection_made(transport)
+            self._transport.pause_reading()
+            self._bounds.slices.run(partial(self._upgrade_later, data))
+
+    def _upgrade(self, data: bytes) -> None:
+        given = self._arguments
+        config = given["config"]
+        protocol = config.ws_protocol_class(
+            config=config, server_state=given["server_state"], app_state=given["app_state"]
+        )
+        self._hand_over(protocol, data)
+
+    def _upgrade_later(self, data: bytes) -> None:
+        if self._timer is None or self._transport.is_closing():  # it has gone meanwhile, or waited too long
+            return
+        self._upgrade(data)
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def _hand_over(self, protocol: asyncio.Protocol, data: bytes) -> None:
+        self._leave()
+        self._transport.set_protocol(protocol)
+        protocol.connection_made(self._transport)
         protocol.data_received(data)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the port's signature

@@ -56,10 +56,14 @@ class Slices:
         self._activity, self._clock = activity, clock
         self._seen_activity = -1
         self._serves_until_s = 0.0
-        self._loop = asyncio.get_running_loop()
         self._waiting: deque[Callable[[], object]] = deque()
         self._is_taken = self._has_granted = False
         self.granted_count = 0
+
+    @property
+    def is_free(self) -> bool:
+        """True if `run` does its work at once."""
+        return not self._is_taken
 
     @property
     def waiting_count(self) -> int:
@@ -71,14 +75,14 @@ class Slices:
         if not self._is_taken:
             self._take()
             return
-        waiter: asyncio.Future[None] = self._loop.create_future()
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(partial(_wake, waiter))
         await waiter
 
     def run(self, work: Callable[[], object]) -> None:
         """Does a part of work, at once if this iteration of the loop has had no slice yet."""
         if self._is_taken:
-            self._waiting.append(partial(self._loop.call_soon, work))
+            self._waiting.append(partial(asyncio.get_running_loop().call_soon, work))
             return
         self._take()
         work()
@@ -93,7 +97,7 @@ class Slices:
     def _take(self) -> None:
         self._is_taken = True
         self.granted_count += 1
-        self._loop.call_soon(self._grant)
+        asyncio.get_running_loop().call_soon(self._grant)
 
     def _grant(self) -> None:
         """Grants the next slice, for the next iteration of the loop."""
@@ -106,7 +110,7 @@ class Slices:
         else:
             self._is_taken = False
             return
-        self._loop.call_soon(self._grant)
+        asyncio.get_running_loop().call_soon(self._grant)
 
 
 def _wake(waiter: asyncio.Future[None]) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections import Counter
 from itertools import pairwise
+from urllib.parse import SplitResult, urlsplit
 
 import pytest
 
@@ -26,9 +27,12 @@ from streams.redis.replay import PAGE_EVENTS
 from support.client_frames import client_frame
 from support.nodes import running_node, token
 from support.socket_client import client
+from support.until import until
 
 EVENTS = 1_000
 READERS = 4
+SOCKETS = 20
+WITHIN_S = 60.0
 
 
 class Nobody:
@@ -42,6 +46,14 @@ class Nobody:
 
     def note_broken(self, fanout: Fanout) -> None:
         """Is called for a read that fails when the log is closed."""
+
+
+def upgrade_request(place: SplitResult) -> bytes:
+    head = (
+        f"GET {place.path} HTTP/1.1\r\nHost: {place.netloc}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+    return head.encode()
 
 
 async def fill(log: Log, channel: Channel) -> None:
@@ -135,3 +147,43 @@ async def test_a_socket_that_sends_much_at_once_is_served_in_parts(
 
     assert [event["payload"]["text"] for event in found] == [str(n) for n in range(100)]
     assert max(after - before for before, after in pairwise(handled[1:])) <= MESSAGES_AT_ONCE
+
+
+async def test_sockets_that_come_together_are_opened_one_after_the_other(redis_url: str) -> None:
+    """After an outage the upgrades of all clients arrive at once; the loop goes round between them."""
+    async with running_node(redis_url) as node:
+        place = urlsplit(node.ws_url)
+        pairs = [await asyncio.open_connection(place.hostname, place.port) for _ in range(SOCKETS)]
+        loop, opened, all_are_open = asyncio.get_running_loop(), [0], asyncio.Event()
+
+        def passed() -> None:
+            nonlocal timer
+            opened.append(len(node.hub.connections))
+            if opened[-1] == SOCKETS:
+                all_are_open.set()
+            timer = loop.call_soon(passed)
+
+        timer = loop.call_soon(passed)
+        for _, writer in pairs:
+            writer.write(upgrade_request(place))
+        await asyncio.wait_for(all_are_open.wait(), WITHIN_S)
+        timer.cancel()
+        answers = [await asyncio.wait_for(reader.readline(), WITHIN_S) for reader, _ in pairs]
+        for _, writer in pairs:
+            writer.close()
+
+    assert answers == [b"HTTP/1.1 101 Switching Protocols\r\n"] * SOCKETS
+    assert max(after - before for before, after in pairwise(opened)) == 1
+
+
+async def test_a_socket_that_leaves_before_it_is_opened_is_forgotten(redis_url: str, tenant: str) -> None:
+    """Its turn comes and passes; the node goes on, and counts nobody."""
+    async with running_node(redis_url) as node:
+        place = urlsplit(node.ws_url)
+        for _ in range(SOCKETS):
+            _, writer = await asyncio.open_connection(place.hostname, place.port)
+            writer.write(upgrade_request(place))
+            writer.transport.abort()
+        async with client(node.ws_url, token("r", tenant)) as last:
+            await last.subscribe("conversation:1", state=False)
+            await until(lambda: len(node.hub.connections) == 1)

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 from hypothesis import settings
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from streams.redis.log import Log
 
 settings.load_profile("unhurried")
+
+# Five seconds are httpx's default, and too few where a machine has ten times as much to do as it can.
+httpx._config.DEFAULT_TIMEOUT_CONFIG.read = httpx._config.DEFAULT_TIMEOUT_CONFIG.connect = 60.0
 
 
 @pytest.hookimpl(tryfirst=True)

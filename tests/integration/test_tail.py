@@ -202,10 +202,10 @@ async def test_a_flush_is_noticed_while_bells_never_cease(own_redis: RedisServer
 
     loud = asyncio.create_task(noise())
     await log.redis.flushall()
-    await quiet.until(breaks=1, timeout_s=8)
+    await quiet.until(breaks=1, timeout_s=60)
     partitions = await log.redis.hget("hub:config", "partitions")
     await log.redis.flushall()
-    await quiet.until(breaks=2, timeout_s=8)
+    await quiet.until(breaks=2, timeout_s=60)
     loud.cancel()
     await asyncio.gather(loud, return_exceptions=True)
     await other.close()

@@ -12,7 +12,7 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-TIMEOUT_S = 30.0
+TIMEOUT_S = 60.0
 Json = dict[str, Any]
 
 
@@ -124,6 +124,9 @@ async def raw_client(ws_url: str, **options: Any) -> AsyncIterator[SocketClient]
     """Open a socket without the hub's handshake."""
     options.setdefault("max_size", 2**26)
     options.setdefault("open_timeout", TIMEOUT_S)
+    options.setdefault(
+        "ping_interval", None
+    )  # the node watches the connection; a client of its own mind would cut it under load
     async with connect(ws_url, subprotocols=["hub.v1.json"], compression=None, **options) as socket:
         yield SocketClient(socket)
 

@@ -20,9 +20,11 @@ from hub.protocol.commands import Command, Outcome
 from streams.channel import Channel, Kind
 from streams.records.settings import LISTED_ACTIONS, SettingsRecords, access_lists
 from streams.redis.log import Log
-from streams.redis.looks import KeyRead, Sight
+from streams.redis.sights import KeyRead, Sight
 
 _NO_LISTS: Final[Lists] = {}
+_UNLISTED: Final = (_NO_LISTS, math.inf)
+"""The entry of a followed channel without lists, which nearly all are."""
 _WITHOUT_LISTS: Final = frozenset({Kind.USER, Kind.SYSTEM})
 FRESH_S: Final = 1.0
 """Seconds for which a list is cached. Less reads Redis more often; more delays a change in channels without a subscriber here."""
@@ -144,7 +146,7 @@ class ChannelAccess:
 
     def _keep(self, channel: Channel, lists: Lists, until: float) -> None:
         self._drop(channel)
-        self._held[channel] = (lists, until)
+        self._held[channel] = (lists, until) if lists or until != math.inf else _UNLISTED
         self._names += _size(lists)
         while len(self._held) > CHANNELS_MAX or (self._names > NAMES_MAX and len(self._held) > 1):
             self._drop(next(iter(self._held)))

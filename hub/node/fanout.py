@@ -27,6 +27,8 @@ HELD_EVENTS_MAX: Final = 128
 HELD_BYTES_MAX: Final = 131_072
 """The same limit in bytes, apart from the newest few: with events of 256 KiB, 200 channels of a client would hold gigabytes."""
 HELD_EVENTS_MIN: Final = 4
+FEW_SUBSCRIBERS: Final = 4
+"""Subscribers of a channel that are kept in a tuple; a set of them takes 170 bytes more, in each channel that is followed."""
 ARRAY_MAX: Final = 100
 ARRAY_BYTES_MAX: Final = PAGE_BYTES
 """Maximum bytes of an array; a larger event is sent alone."""
@@ -126,7 +128,7 @@ class Fanout:
         self.default_agent: str | None = None
         self.settings_count = 0
         self.move_count = 0
-        self.subscribers: set[Sub] = set()
+        self.subscribers: tuple[Sub, ...] | set[Sub] = ()
         self._held: deque[tuple[int, bytes]] | None = (
             None  # an empty one takes 760 bytes, in each channel that is followed
         )
@@ -145,7 +147,12 @@ class Fanout:
 
     def enter(self, sub: Sub) -> None:
         """Adds a subscription."""
-        self.subscribers.add(sub)
+        if isinstance(self.subscribers, set):
+            self.subscribers.add(sub)
+        elif len(self.subscribers) < FEW_SUBSCRIBERS:
+            self.subscribers = (*self.subscribers, sub)
+        else:
+            self.subscribers = {*self.subscribers, sub}
         self._presence_count += sub.wants_presence
 
     @property
@@ -155,9 +162,13 @@ class Fanout:
 
     def leave(self, sub: Sub) -> None:
         """Removes a subscription, if it is still there."""
-        if sub in self.subscribers:
+        if sub not in self.subscribers:
+            return
+        if isinstance(self.subscribers, set):
             self.subscribers.remove(sub)
-            self._presence_count -= sub.wants_presence
+        else:
+            self.subscribers = tuple(one for one in self.subscribers if one is not sub)
+        self._presence_count -= sub.wants_presence
 
     def has_told_after(self, look: Look) -> bool:
         """True if signals newer than `look` have been sent."""

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from streams.events.custom import OwnEvents
     from streams.records.presence import MemberStatus
     from streams.redis.log import Log
-    from streams.redis.looks import KeyRead, Sight
+    from streams.redis.sights import KeyRead, Sight
     from streams.tracing import Tracing
 
 

@@ -17,7 +17,7 @@ from streams.records.presence import PresenceStore, ReadMarks, people_of
 from streams.records.upload_store import OpenUploads, shown_uploads
 from streams.redis.calls import text_pairs
 from streams.redis.log import Log
-from streams.redis.looks import KeyRead, Sight
+from streams.redis.sights import KeyRead, Sight
 
 READS: Final = {Kind.CONVERSATION: 5, Kind.AGENT: 3, Kind.TEAM: 3, Kind.DOCUMENT: 3, Kind.USER: 0, Kind.SYSTEM: 0}
 """The number of `LiveFields.key_reads` of each kind of channel."""

@@ -12,7 +12,7 @@ from hub.ports import NodePort
 from hub.protocol.replies import FULL_SCOPE, LIVE_SCOPE, Opening, StateAt
 from hub.protocol.subscription import SubscribeRequest
 from streams.cursor import LIVE, Gap, Look, Position, Resumable, judge, limit_replay
-from streams.redis.looks import Sight
+from streams.redis.sights import Sight
 
 REPLAY_EVENTS_MAX: Final = 1_000_000
 """Maximum events that one resume may replay; more are a gap (`too_far`), since reading them would delay everybody."""

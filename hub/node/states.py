@@ -33,7 +33,7 @@ from streams.records.run_store import RunStore
 from streams.records.settings import SettingsRecords
 from streams.records.snapshots import Snapshot, Snapshots
 from streams.redis.log import Log
-from streams.redis.looks import KeyRead, Sight
+from streams.redis.sights import KeyRead, Sight
 from streams.times import milliseconds_of_text
 
 S = TypeVar("S")

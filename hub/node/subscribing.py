@@ -31,8 +31,8 @@ from hub.protocol.subscription import Phase, RefusedChannel, SubscribeRequest, S
 from streams.channel import Channel, Kind
 from streams.cursor import Cursor, Look
 from streams.errors import LogUnavailable
-from streams.redis.looks import Sight
 from streams.redis.replay import PAGE_BYTES, PAGE_EVENTS
+from streams.redis.sights import Sight
 
 AT_ONCE: Final = 16
 """Channels of one connection that are read in shared round trips. More would let one client's resume crowd out others."""

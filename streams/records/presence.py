@@ -18,7 +18,7 @@ from streams.records.scripts import load
 from streams.redis.calls import pairs, text_pairs
 from streams.redis.keys import DEFAULT_LIMITS, NODES, Limits
 from streams.redis.log import Log
-from streams.redis.looks import KeyRead
+from streams.redis.sights import KeyRead
 from streams.redis.wire import Reply
 
 PRESENCE: Final = load("presence")

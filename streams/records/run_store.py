@@ -25,7 +25,7 @@ from streams.records.scripts import load
 from streams.redis.calls import Calls, text_pairs
 from streams.redis.keys import CONTROL
 from streams.redis.log import Log
-from streams.redis.looks import KeyRead
+from streams.redis.sights import KeyRead
 from streams.redis.wire import Reply
 
 _TURN: Final = load("run_turn")

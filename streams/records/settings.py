@@ -21,7 +21,7 @@ from streams.channel import Channel
 from streams.cursor import id_order
 from streams.envelope import Guard
 from streams.redis.log import Log
-from streams.redis.looks import KeyRead
+from streams.redis.sights import KeyRead
 
 CHANGING = frozenset({"chat.configure", "chat.branch", "channel.configure"})
 """The commands that increase the revision."""

@@ -16,7 +16,7 @@ from streams.records.uploads import FINAL, UploadRecord, UploadState, from_field
 from streams.redis.calls import text_pairs
 from streams.redis.keys import UPLOADS_DUE, edge_keys, upload_home, upload_ledger
 from streams.redis.log import Log
-from streams.redis.looks import KeyRead
+from streams.redis.sights import KeyRead
 
 FAILED_LIFE_S: Final = 86_400
 """Lifetime of a failed upload's record. The record of a successful upload is kept as long as the file."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from streams.channel import Channel
@@ -17,40 +16,13 @@ from streams.errors import CommandRefused
 from streams.redis.calls import Calls
 from streams.redis.keys import Keys, Limits
 from streams.redis.scripts import load
+from streams.redis.sights import KeyRead, Sight
 from streams.redis.wire import Argument, Reply
 
 LOOK: Final = load("look")
 AT_ONCE: Final = 64
 """Maximum number of channels per script call: about 2 ms, in which Redis serves nobody else."""
 _LOOK_FIELDS: Final = 12
-
-
-class KeyRead(NamedTuple):
-    """A read of a key beside a channel's log: a command, and the arguments that follow the key.
-
-    `HGETALL` with an argument gives the maximum number of fields; if the hash has more, the reply is their number instead. The
-    reply to `XRANGE` is None if the entries found exceed 16 KiB; they must then be read page by page.
-    """
-
-    key: bytes
-    command: str
-    args: tuple[Argument, ...] = ()
-
-
-@dataclass(slots=True, eq=False, weakref_slot=True)
-class Sight:
-    """The result of reading a channel at one moment: the look at its log, and the replies to `reads`, in their order.
-
-    All callers that request the same at one time get the same object.
-
-    Attributes:
-        is_shared: true if there is more than one caller.
-    """
-
-    look: Look
-    reads: tuple[KeyRead, ...]
-    answers: list[Reply]
-    is_shared: bool = False
 
 
 _Waiters = list[asyncio.Future[Sight]]

@@ -17,8 +17,9 @@ from streams.errors import PartitionMoving
 from streams.redis.append import checksum
 from streams.redis.calls import Calls, text_pairs
 from streams.redis.keys import ChannelKeys, Keys
-from streams.redis.looks import KeyRead, Looks, Sight
+from streams.redis.looks import Looks
 from streams.redis.scripts import load
+from streams.redis.sights import KeyRead, Sight
 from streams.redis.wire import Argument, Reply
 from streams.sealing.sealed import SEALED_IN_LINE
 from streams.sealing.seals import Seals

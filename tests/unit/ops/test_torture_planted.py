@@ -46,6 +46,7 @@ def test_one_seed_is_one_schedule() -> None:
     assert first.names == sorted(kinds)
 
 
+@pytest.mark.interpreted  # the wheel has the page, but not the results
 def test_the_page_is_what_the_results_say() -> None:
     """`hub torture --write-page` writes it; nobody else does."""
     assert PAGE.read_text(encoding="utf-8") == page(load())

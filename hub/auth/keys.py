@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurv
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from jwt.algorithms import HMACAlgorithm
 
 from hub.auth.origins import is_loopback
 
@@ -59,14 +60,18 @@ def from_secret(secret: str) -> VerifyingKey:
     """Builds an HS256 key from a shared secret.
 
     Raises:
-        ValueError: it is shorter than 32 bytes, or a PEM, which is public.
+        ValueError: it is shorter than 32 bytes, or the text of another kind of key, which may be public.
     """
     material = secret.encode()
     if len(material) < SECRET_BYTES_MIN:
         raise ValueError(f"HUB_JWT_SECRET must be at least {SECRET_BYTES_MIN} bytes (openssl rand -base64 48)")
     if secret.lstrip().startswith(("-----BEGIN", "ssh-")):
         raise ValueError("HUB_JWT_SECRET must not be a PEM or SSH key; put a public key in HUB_JWT_PUBLIC_KEY")
-    return VerifyingKey(material, ("HS256",))
+    try:
+        checked = HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(material)
+    except jwt.InvalidKeyError:
+        raise ValueError("HUB_JWT_SECRET must not be a certificate, a JWK or another key's encoding") from None
+    return VerifyingKey(checked, ("HS256",))
 
 
 def from_pem(pem: str) -> VerifyingKey:

@@ -37,6 +37,12 @@ def test_short_secret_is_refused_at_start(secret: str) -> None:
     assert not secret or secret not in str(refused.value)
 
 
+def test_a_secret_in_the_form_of_another_key_is_refused() -> None:
+    """A JWK holds its secret in a field; its text would be guessed from the field's."""
+    with pytest.raises(ValueError, match="HUB_JWT_SECRET must not be a certificate, a JWK"):
+        open_verifier(secret='{"kty": "oct", "k": "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0"}')
+
+
 def test_secret_of_32_bytes_is_enough() -> None:
     """RFC 7518 asks for 256 bits."""
     assert open_verifier(secret="é" * 16)

@@ -19,6 +19,7 @@ from streams.archive.notes import Checkpoint, NoteRefused, PublicKey, Signer, op
 from streams.archive.objects import ArchiveObjects
 from streams.archive.proofs import consistency_path
 from streams.errors import ArchiveDiffers
+from streams.times import rfc3339
 
 _KEY: Final = "witness.key"
 _NEWEST: Final = "newest"
@@ -120,6 +121,11 @@ class Witness:
             raise self._refused(note, f"nothing proves that it continues the cosigned one: {error}") from error
         if not is_consistent(before.size, now.size, path, before.root, now.root):
             raise self._refused(note, f"the log was forked: its first {before.size} heads are not the cosigned ones")
+        if now.time_s < before.time_s or (now.size == before.size and now != before):
+            told = (
+                f"it is dated {rfc3339(now.time_s * 1000)}, the one that was cosigned {rfc3339(before.time_s * 1000)}"
+            )
+            raise self._refused(note, f"{told}: a clock was set back, or the checkpoint was written anew")
 
     def _refused(self, note: bytes, why: str) -> CosigningRefused:
         (self._folder / "refused").write_bytes(note)

@@ -116,6 +116,11 @@ def _add_known(
     if here is not None and here[1].root != kept.root:
         told = f"{here[0]} and one kept elsewhere have {kept.size} heads and different roots: the log was forked"
         found.faults.append(told)
+    elif here is not None and here[1] != kept:
+        told = f"{here[0]} and one kept elsewhere have {kept.size} heads and different dates: it was written anew"
+        found.faults.append(told)
+    elif found.checkpoint is not None and found.checkpoint.time_s < kept.time_s:
+        found.faults.append("the newest checkpoint is dated before one kept elsewhere: a clock was set back")
     roots[kept.size] = ("the checkpoint that was kept elsewhere", kept)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from streams.archive.notes import Signer
+from streams.archive.notes import Signer, read_checkpoint
 from streams.channel import Channel, parse_channel
 from streams.envelope import Entry
 from streams.redis.log import Log
@@ -134,6 +134,14 @@ def test_a_witness_cosigns_what_continues_and_refuses_the_rest(
 
     log_folder = data / "archive" / "objects" / channel.tenant / "log"
     shutil.copytree(log_folder, kept)
+    (part,) = (one for one in (log_folder / "checkpoint" / "000000000002").iterdir() if one.suffix != ".json")
+    signed = part.read_bytes()
+    dated = read_checkpoint(signed)
+    for by_s in (-60, 60):
+        part.write_bytes(dated._replace(extra=(f"time {dated.time_s + by_s}",)).signed(SIGNER))
+        code, _, err = command_line("witness", *where)
+        assert (code, "a clock was set back, or the checkpoint was written anew" in err) == (1, True)
+    part.write_bytes(signed)
     shutil.rmtree(log_folder / "checkpoint" / "000000000002")
     code, _, err = command_line("witness", *where)
     assert (code, "the log was rolled back: it has 1 heads, 2 were cosigned" in err) == (1, True)

@@ -14,13 +14,13 @@ import pytest
 from redis import Redis
 
 from streams.archive.manifest import Manifest
-from streams.archive.notes import Signer
+from streams.archive.notes import Signer, read_checkpoint
 from streams.archive.objects import channel_folder
 from streams.channel import Channel, parse_channel
 from streams.redis.append import checksum
 from streams.redis.keys import Keys
 from streams.redis.log import Log
-from support.archive_rig import keeper, write
+from support.archive_rig import SIGNER, keeper, write
 from support.redis_server import RedisServer
 
 CommandLine = Callable[..., tuple[int, str, str]]
@@ -248,6 +248,34 @@ def test_every_tampering_is_found_and_named(
     assert any(said in fault for fault in report["faults"]), report["faults"][:5]
     assert report["first_bad_seq"] == seq, report["faults"][:5]
     assert "is not intact from seq" in err
+
+
+def redate(scene: Scene, *, by_s: int) -> Path:
+    """The newest checkpoint gets another date, with the hub's own key."""
+    part = scene.part(newest(scene.log_folder / "checkpoint"))
+    found = read_checkpoint(part.read_bytes())
+    part.write_bytes(found._replace(extra=(f"time {found.time_s + by_s}",)).signed(SIGNER))
+    return part
+
+
+def test_a_checkpoint_that_was_dated_anew_is_told(
+    scene: Scene, verify: Verify, command_line: CommandLine, redis_url: str, data: Path, tmp_path: Path
+) -> None:
+    """Before the one it follows: with all. By whoever kept it, or one that is dated later: in any case."""
+    kept = tmp_path / "checkpoint"
+    kept.write_bytes(redate(scene, by_s=60).read_bytes())
+    redate(scene, by_s=-30)
+    assert "have 2 heads and different dates: it was written anew" in verify("--known", str(kept))[1]["faults"][0]
+
+    (older,) = (part for part in (scene.log_folder / "checkpoint" / "000000000001").iterdir() if part.suffix != ".json")
+    found = read_checkpoint(older.read_bytes())
+    kept.write_bytes(found._replace(extra=(f"time {found.time_s + 3_600}",)).signed(SIGNER))
+    assert "is dated before one kept elsewhere: a clock was set back" in verify("--known", str(kept))[1]["faults"][0]
+
+    redate(scene, by_s=-3_600)
+    where = ("--tenant", scene.channel.tenant, "--redis", redis_url, "--data", str(data))
+    code, _, err = command_line("audit", "verify", "--all", *where)
+    assert (code, "checkpoint 2 is dated before the one it follows: a clock was set back" in err) == (1, True)
 
 
 def test_a_tile_of_the_log_of_heads_is_compared_with_all(

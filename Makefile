@@ -99,7 +99,7 @@ $(BIN)/uv: | $(BIN)/python
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet uv
 
 lock: $(BIN)/uv
-	$(UV) --extra server --extra otel --output-file ops/requirements.txt
+	$(UV) --extra server --extra otel --extra audit --output-file ops/requirements.txt
 	$(UV) --extra server --extra embedded --extra dev --output-file ops/requirements-dev.txt
 
 # The parts of the image by name, version and licence, in dist/sbom.json (CycloneDX): what is in the lock, installed on its own.

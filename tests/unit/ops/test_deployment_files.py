@@ -156,7 +156,7 @@ def test_the_locks_have_everything_that_is_required() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     for lock, parts in (
-        ("requirements.txt", ("server", "otel")),
+        ("requirements.txt", ("server", "otel", "audit")),
         ("requirements-dev.txt", ("server", "embedded", "dev")),
     ):
         locked = dict(re.findall(r"^([\w.-]+)(?:\[\w+\])?==([^\s;]+)", (ROOT / "ops" / lock).read_text(), re.MULTILINE))

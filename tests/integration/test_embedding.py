@@ -31,7 +31,7 @@ from support.socket_client import SocketClient, client, raw_client
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the server is told to end by a signal")
 
 ROOT = Path(__file__).parents[2]
-PATIENCE_S = 60.0
+PATIENCE_S = 150.0
 NOTE = {"kind": "note", "title": "hi"}
 
 

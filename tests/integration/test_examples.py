@@ -23,7 +23,7 @@ pytest.importorskip("pydantic_ai", reason="the extra pydantic-ai is not installe
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="the server is killed")]
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-PATIENCE_S = 60.0
+PATIENCE_S = 150.0
 TRIED = {
     "own_agent.py", "approval_agent.py", "bot.py", "embedding.py", "chat.html", "curl.sh", "redis_tour.sh", "audit_tour.sh",
 }  # fmt: skip # a table

@@ -33,7 +33,7 @@ AGENTS = {"slow": "run", "once": "run_once", "endless": "run_endless"}
 LEASE_S = 2.5
 """A sixth of the production lease, in seconds; a worker on a busy machine can still renew it in time."""
 GRANTS = {"conversation:*": ["*"]}
-WITHIN_S = 60.0
+WITHIN_S = 150.0
 _numbers = itertools.count()
 
 

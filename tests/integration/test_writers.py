@@ -30,16 +30,21 @@ async def redis(lone_redis: RedisServer) -> AsyncIterator[Redis]:
         yield redis
 
 
-@pytest.mark.parametrize(("other", "is_excluded"), [
+CASES = (
     (Writer("acme", True, "hub archive", "b"), True),
     (Writer("acme", False, "hub import", "b"), True),
     (Writer(EVERYTHING, True, "hub repartition", "b"), True),
     (Writer("beta", True, "hub delete", "b"), False),
     (Writer(NO_TENANT, False, "hub parked retry", "b"), False),
-])  # fmt: skip # a case a row
-async def test_who_excludes_whom(lone_redis: RedisServer, redis: Redis, other: Writer, is_excluded: bool) -> None:
+)
+"""A command, and if `DELETE` and it exclude each other."""
+
+
+async def test_who_excludes_whom(lone_redis: RedisServer, redis: Redis) -> None:
     """One alone in a tenant, everything else in that tenant, and what moves all keys, in either order; the lease is given back."""
-    for first, second in ((DELETE, other), (other, DELETE)):
+    for first, second, is_excluded in [
+        (one, two, is_so) for other, is_so in CASES for one, two in ((DELETE, other), (other, DELETE))
+    ]:
         async with holding(lone_redis.url, first):
             if is_excluded:
                 with pytest.raises(WriterExcluded, match=f"`{first.name}`.* by {first.by}: wait for its end"):

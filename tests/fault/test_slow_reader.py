@@ -103,10 +103,13 @@ async def test_too_far_behind_is_told_with_a_cursor_that_still_works(redis_url: 
     async with running_node(redis_url, max_lag_events=500) as node:
         async with client(node.ws_url, token("slow", tenant)) as slow:
             answer = await slow.subscribe(ROOM, state=False)
+            (there,) = node.hub.connections
             stop_reading(slow)
-            await publish(node.hub.log, parse_channel(tenant, ROOM), 12_000)
-            go_on_reading(slow)
+            publishing = asyncio.create_task(publish(node.hub.log, parse_channel(tenant, ROOM), 12_000))
+            await until(lambda: there._closing is not None or publishing.done(), timeout_s=150)
+            go_on_reading(slow)  # at once: after the time for a closing handshake the socket would be reset
             code = await slow.closed()
+            await publishing
             told = slow.seen[-1]
             got = [frame for frame in slow.seen if "seq" in frame]
         cursor = {"after": got[-1]["id"], "seq": got[-1]["seq"], "epoch": answer["epoch"]}

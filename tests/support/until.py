@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 
-async def until(is_so: Callable[[], bool], timeout_s: float = 40.0) -> None:
+async def until(is_so: Callable[[], bool], timeout_s: float = 100.0) -> None:
     """Let the loop run until `is_so` returns true."""
     async with asyncio.timeout(timeout_s):
         while not is_so():  # noqa: ASYNC110 - what is waited for tells nobody

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from collections import Counter
 from itertools import pairwise
@@ -25,7 +26,7 @@ from streams.json_bytes import JsonObject
 from streams.redis.log import Log
 from streams.redis.replay import PAGE_EVENTS
 from support.client_frames import client_frame
-from support.nodes import running_node, token
+from support.nodes import Node, running_node, token
 from support.socket_client import client
 from support.until import until
 
@@ -54,6 +55,11 @@ def upgrade_request(place: SplitResult) -> bytes:
         "Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\nSec-WebSocket-Version: 13\r\n\r\n"
     )
     return head.encode()
+
+
+def serve(node: Node) -> None:
+    """From here on the node serves live messages all the time."""
+    node.hub.slices._activity = itertools.count().__next__
 
 
 async def fill(log: Log, channel: Channel) -> None:
@@ -107,6 +113,7 @@ async def test_pages_are_short_beside_live_messages(log: Log, tenant: str) -> No
 async def test_each_page_of_a_replay_has_a_slice(redis_url: str, tenant: str) -> None:
     """A client that comes back costs the slices of a subscription, and one for each page."""
     async with running_node(redis_url) as node:
+        serve(node)
         await fill(node.hub.log, parse_channel(tenant, "conversation:long"))
         async with client(node.ws_url, token("r", tenant), capabilities=["batch"]) as reader:
             before = node.hub.slices.granted_count
@@ -152,6 +159,7 @@ async def test_a_socket_that_sends_much_at_once_is_served_in_parts(
 async def test_sockets_that_come_together_are_opened_one_after_the_other(redis_url: str) -> None:
     """After an outage the upgrades of all clients arrive at once; the loop goes round between them."""
     async with running_node(redis_url) as node:
+        serve(node)
         place = urlsplit(node.ws_url)
         pairs = [await asyncio.open_connection(place.hostname, place.port) for _ in range(SOCKETS)]
         loop, opened, all_are_open = asyncio.get_running_loop(), [0], asyncio.Event()
@@ -179,6 +187,7 @@ async def test_sockets_that_come_together_are_opened_one_after_the_other(redis_u
 async def test_a_socket_that_leaves_before_it_is_opened_is_forgotten(redis_url: str, tenant: str) -> None:
     """Its turn comes and passes; the node goes on, and counts nobody."""
     async with running_node(redis_url) as node:
+        serve(node)
         place = urlsplit(node.ws_url)
         for _ in range(SOCKETS):
             _, writer = await asyncio.open_connection(place.hostname, place.port)

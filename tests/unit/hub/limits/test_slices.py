@@ -107,3 +107,27 @@ async def test_pages_are_short_while_others_are_served_and_for_a_moment_after() 
     assert slices.page().events == SHORT_PAGE_EVENTS
     now += SERVING_S / 2
     assert slices.page().events == PAGE_EVENTS
+
+
+async def test_nothing_waits_while_nobody_is_served(iterations: Iterations) -> None:
+    """All that is ready runs together, and one after the other again once somebody is served; who waited before is not left."""
+    served, now = 0, 100.0
+    slices, done = Slices(lambda: served, lambda: now), list[int]()
+
+    async def work() -> None:
+        await slices.turn()
+        done.append(iterations.count)
+
+    together = [asyncio.create_task(work()) for _ in range(5)]
+    await asyncio.sleep(0)
+    now += SERVING_S
+    assert slices.is_free
+    together += [asyncio.create_task(work()) for _ in range(5)]
+    await asyncio.wait(together)
+    served += 1
+    apart = [asyncio.create_task(work()) for _ in range(5)]
+    await asyncio.wait(apart)
+
+    assert len(set(done[-5:])) == 5
+    assert len(set(done[:10])) <= 6
+    assert slices.granted_count == len(done) == 15

@@ -44,8 +44,8 @@ from hub.limits.slices import Slices
 from hub.node.foreign_pages import ForeignPages
 from hub.node.hub import Hub, NodeClock, NodeParts
 from hub.node.states import StateReader
-from hub.ports import ReceiverFactory, SocketReceiver, Upgrade, UpgradeRefused
 from hub.rollout import FeatureFlags
+from hub.sockets import ReceiverFactory, SocketReceiver, Upgrade, UpgradeRefused
 from hub.storage.choice import open_seals, open_store, reading_archive
 from hub.uploads.limits import limits_of
 from hub.uploads.requests import UploadRequests

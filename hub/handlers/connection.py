@@ -11,11 +11,12 @@ from typing import Final, cast
 from hub.auth.tokens import Principal
 from hub.errors import ErrorDetail, HubError, RetryAdvice
 from hub.handlers.channels import request_of
-from hub.ports import ClientConnection, NodePort, Upgrade
+from hub.ports import ClientConnection, NodePort
 from hub.protocol.commands import LEAF, Caller, Command, Nothing, Outcome, Reply
 from hub.protocol.replies import unsubscribed
 from hub.protocol.session import SessionState
 from hub.protocol.subscription import RefusedChannel, SubscribeRequest
+from hub.sockets import Upgrade
 from streams.channel import Channel, Kind
 from streams.cursor import LIVE, Cursor
 from streams.events.channels import Subscription

@@ -17,11 +17,12 @@ from typing import Any, Final
 
 from hub.errors import CLOSE_RESTART, CLOSE_UNSUPPORTED_DATA, HubError
 from hub.node.fanout import Sub, may_deflate
-from hub.ports import ConnectionOwner, Encoding, SocketTransport, Upgrade
+from hub.ports import ConnectionOwner, Encoding
 from hub.protocol.commands import Append, Caller, Command, Nothing, Outcome, Reply
 from hub.protocol.replies import append_error, error_message, passed_over, reply, stored_payload, unless_stored
 from hub.protocol.session import Dropped, Received, Refused, Session, SessionState
 from hub.protocol.subscription import RefusedChannel, SubscribeRequest
+from hub.sockets import SocketTransport, Upgrade
 from hub.websocket.codec import encode_text
 from hub.websocket.deflate import deflate_text
 from streams.channel import Channel

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Final
 
 from hub.errors import HubError
-from hub.ports import SocketReceiver, SocketTransport, Upgrade, UpgradeRefused
 from hub.protocol.replies import error_message
+from hub.sockets import SocketReceiver, SocketTransport, Upgrade, UpgradeRefused
 from hub.websocket.codec import encode_text
 
 OPEN_MAX: Final = 100

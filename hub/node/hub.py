@@ -42,11 +42,12 @@ from hub.node.sessions import LiveSessions
 from hub.node.states import StateReader
 from hub.node.subscribing import Subscriptions
 from hub.node.turns import Turns
-from hub.ports import ServedAgents, SocketTransport
+from hub.ports import ServedAgents
 from hub.protocol.commands import Append, Caller, Command, Outcome
 from hub.protocol.replies import append_error, asked_for, log_error, passed_over, unless_stored, unsubscribed
 from hub.protocol.subscription import RefusedChannel, SubscribeRequest
 from hub.rollout import FeatureFlags
+from hub.sockets import SocketTransport
 from hub.uploads.requests import UploadRequests
 from streams.archive.objects import ArchiveObjects
 from streams.channel import Channel, Kind

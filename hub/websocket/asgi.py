@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from hub.ports import ReceiverFactory, SocketReceiver, Upgrade, UpgradeRefused
+from hub.sockets import ReceiverFactory, SocketReceiver, Upgrade, UpgradeRefused
 from hub.websocket.codec import TEXT, TOO_LARGE, split_frames
 from hub.websocket.upgrade import MESSAGE_SIZE_LIMIT_BYTES, SUBPROTOCOL
 

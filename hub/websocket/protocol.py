@@ -20,7 +20,7 @@ from enum import IntEnum
 from functools import partial
 from typing import Final, Protocol, cast
 
-from hub.ports import ReceiverFactory, SocketReceiver, Upgrade, UpgradeRefused
+from hub.sockets import ReceiverFactory, SocketReceiver, Upgrade, UpgradeRefused
 from hub.websocket.codec import (
     BINARY,
     CLOSE,

@@ -13,7 +13,7 @@ from hashlib import sha1
 from http import HTTPStatus
 from typing import Final
 
-from hub.ports import Upgrade, UpgradeRefused
+from hub.sockets import Upgrade, UpgradeRefused
 
 SUBPROTOCOL: Final = "hub.v1.json"
 MESSAGE_SIZE_LIMIT_BYTES: Final = 1_048_576

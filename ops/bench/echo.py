@@ -17,7 +17,7 @@ from hub.websocket.protocol import WireSettings, lean_protocol
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
 
-    from hub.ports import SocketTransport, Upgrade
+    from hub.sockets import SocketTransport, Upgrade
 
 MESSAGE_SIZE_LIMIT_BYTES: Final = 67_108_864
 """64 MiB: four times the largest message that the conformance suites send."""

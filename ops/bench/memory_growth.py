@@ -26,8 +26,8 @@ from hub.auth.signing import sign
 from hub.config import Settings
 from hub.node.connection import Connection
 from hub.node.hub import Hub
-from hub.ports import Upgrade
 from hub.readers import RateOverride
+from hub.sockets import Upgrade
 from hub.websocket.codec import TEXT, split_frames
 from ops.embedded_redis.server import EmbeddedRedis
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from fuzz.frames import FrameSource
 from hub.node.connection import Connection
 from hub.node.hub import Hub
-from hub.ports import Upgrade
+from hub.sockets import Upgrade
 from hub.websocket.codec import TEXT, split_frames
 
 RE = re.compile(rb'^\{"type":"[a-z.]+","re":"([^"]+)"')

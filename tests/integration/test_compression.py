@@ -19,7 +19,8 @@ from websockets.typing import ExtensionParameter
 
 from hub.client import Event, HubClient
 from hub.client.compression import LongTextDeflate
-from hub.ports import Encoding, Upgrade
+from hub.ports import Encoding
+from hub.sockets import Upgrade
 from hub.websocket.codec import TEXT, inflate, split_frames
 from support.nodes import Node, running_node, token
 from support.socket_client import SocketClient, client

@@ -15,7 +15,7 @@ from websockets.asyncio.client import connect as async_connect
 from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import connect
 
-from hub.ports import Upgrade
+from hub.sockets import Upgrade
 from hub.websocket.codec import BINARY, CLOSE, PING, PONG, TEXT
 from hub.websocket.protocol import WRITE_HIGH_BYTES, LeanWebSocket
 from support.certificate import Certificate, self_signed

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import uvicorn
 
-from hub.ports import SocketTransport, Upgrade, UpgradeRefused
+from hub.sockets import SocketTransport, Upgrade, UpgradeRefused
 from hub.websocket.codec import encode_binary, encode_text
 from hub.websocket.deflate import deflate_text
 from hub.websocket.protocol import WireSettings, lean_protocol

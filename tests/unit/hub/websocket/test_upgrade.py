@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hub.ports import Upgrade, UpgradeRefused
+from hub.sockets import Upgrade, UpgradeRefused
 from hub.websocket.upgrade import accept_response, read_upgrade, refusal_response
 
 GOOD = {

@@ -20,7 +20,7 @@ from support.redis_server import RedisServer
 if TYPE_CHECKING:
     from streams.redis.log import Log
 
-settings.load_profile("unhurried")
+settings.load_profile("same" if "CI" in os.environ else "unhurried")
 
 # Five seconds are httpx's default, and too few where a machine has ten times as much to do as it can.
 httpx._config.DEFAULT_TIMEOUT_CONFIG.read = httpx._config.DEFAULT_TIMEOUT_CONFIG.connect = 60.0

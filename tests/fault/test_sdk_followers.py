@@ -16,11 +16,11 @@ IRC = Path(__file__).parents[3] / "shared" / "data" / "irc"
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 async def test_no_client_misses_or_repeats_a_byte_while_everything_is_killed(tmp_path: Path) -> None:
-    """50 SDK clients, cut every second or so; a node killed every 4 s, Redis every 7 s; 48,745 real messages where they are."""
+    """50 SDK clients, cut every second or so; a node killed every 3 s, Redis every 5 s; 48,745 real messages where they are."""
     seed = random.SystemRandom().randrange(2**32)
     print(f"seed {seed}")
     sources = irc_sources(IRC, "t") if IRC.is_dir() else made_up_sources(20, 1_000, "t", seed)
-    plan = Plan(seconds=20, kill_every_s=4, redis_kill_every_s=7, settle_s=250, seed=seed)
+    plan = Plan(seconds=12, kill_every_s=3, redis_kill_every_s=5, settle_s=250, seed=seed)
 
     with EmbeddedRedis(tmp_path, fsync="always") as redis:
         report = await Followed(plan, redis, sources, print).run()
@@ -28,7 +28,7 @@ async def test_no_client_misses_or_repeats_a_byte_while_everything_is_killed(tmp
     assert report.faults == []
     assert report.events_checked >= sum(len(drafts) for _, drafts in sources)
     assert min(report.node_kills, report.redis_kills) >= 1
-    assert report.cuts > 100
+    assert report.cuts > 60
 
 
 @pytest.mark.parametrize(

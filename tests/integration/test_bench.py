@@ -39,6 +39,8 @@ SHARING = [
     if one.nodes == one.workers == 1 and one.name != "fanout_5000" and not one.has_limits
 ]
 """Scenarios that can use the nodes that all tests here share; fanout_5000 is fanout_1000 with more clients."""
+QUICK = {"connect", "round_trip", "resume_own", "fanout_1000"}
+"""Those of `make test`, of a kind each; all are run by `make test-long`."""
 
 
 class Notes:
@@ -69,7 +71,7 @@ async def ready(servers: BenchServers) -> AsyncIterator[Setup]:
         yield ready
 
 
-@pytest.mark.parametrize("name", SHARING)
+@pytest.mark.parametrize("name", [pytest.param(one, marks=[] if one in QUICK else pytest.mark.long) for one in SHARING])
 async def test_a_scenario_finds_nothing_wrong(name: str, servers: BenchServers) -> None:
     async with loaded(servers, SCENARIOS[name].users(TINY), lambda _: None) as ready:
         found = await SCENARIOS[name].run(ready, TINY)

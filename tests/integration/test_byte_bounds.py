@@ -64,6 +64,9 @@ async def test_arrays_of_replayed_events_end_at_256_kib_and_split_no_event(node:
     channel = await fill(log, tenant, 12, 100 * KIB)
 
     async with client(node.ws_url, token("alice", tenant), capabilities=["batch"]) as alice:
+        slices = node.hub.slices
+        slices._activity = lambda: slices._seen_activity  # beside live messages pages are shorter
+        await until(lambda: slices.page().size_bytes > 200 * KIB)
         await alice.subscribe(channel.wire, after="0", state=False)
         events = await alice.events(12)
         arrays = [json.loads(text) for text in alice.raw if text.startswith("[")]

@@ -96,7 +96,14 @@ def walk(tmp_path: Path, own_redis: RedisServer) -> Iterator[Walk]:
     walk.end()
 
 
-@pytest.mark.parametrize("guide", GUIDES, ids=lambda file: file.stem)
+LONG = {"erasure", "resume", "rollout", "approvals", "tracing", "uploads"}
+"""Guides whose commands have tests of their own in `make test`: as a whole they are walked by `make test-long`."""
+
+
+@pytest.mark.parametrize(
+    "guide",
+    [pytest.param(file, id=file.stem, marks=[pytest.mark.long] if file.stem in LONG else []) for file in GUIDES],
+)
 def test_a_guide_works(guide: Path, walk: Walk) -> None:
     """As it stands."""
     with free_socket() as bound:

@@ -149,7 +149,7 @@ async def test_a_file_arrives(hub: FileHub, strategy: str, size: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "strategy", ["multipart", *(pytest.param(name, marks=pytest.mark.long) for name in ("single", "socket"))]
+    "strategy", [pytest.param(name, marks=pytest.mark.long) for name in ("multipart", "single", "socket")]
 )
 async def test_200_mb(hub: FileHub, strategy: str, tmp_path: Path) -> None:
     """A large file by the SDK; the digests the store verified make up its checksum."""

@@ -162,7 +162,7 @@ def make_parts(
 ) -> NodeParts:
     """Builds the parts that make up a node's hub."""
     origins = origin_policy(settings.allowed_origins, settings.websocket_url)
-    slices = Slices(lambda: log.appended_count + log.read_count)
+    slices = Slices(lambda: log.appended_count + log.found_count)
     return NodeParts(
         edge=edge,
         verifier=verifier,

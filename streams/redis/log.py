@@ -267,8 +267,13 @@ class Log:
 
     @property
     def read_count(self) -> int:
-        """Number of reads of channels with new events."""
+        """Number of reads of channels for new events."""
         return sum(tail.read_count for tail in dict.fromkeys(self._tails))
+
+    @property
+    def found_count(self) -> int:
+        """Number of those of them that found some."""
+        return sum(tail.found_count for tail in dict.fromkeys(self._tails))
 
     async def ping(self, timeout_s: float = 1.0) -> list[str]:
         """Make one round trip to each server. Returns a sentence for each server that does not answer, if others do.

@@ -225,7 +225,8 @@ class Tail:
         seals: opens sealed payloads.
 
     Attributes:
-        read_count: reads of channels with new events so far.
+        read_count: reads so far, also those of channels that begin to be followed.
+        found_count: those of them that found something.
         submitted_s: while entries of this process's own batch are passed on, the monotonic second at which the oldest of its
             drafts was submitted; otherwise None.
     """
@@ -250,7 +251,7 @@ class Tail:
         self._is_reading = False
         self._reading_back: dict[bytes, Watched] = {}
         self._without_keys: dict[bytes, Watched] = {}
-        self.read_count = 0
+        self.read_count = self.found_count = 0
         self.submitted_s: float | None = None
 
     def watch(self, channel: Channel, position: Position, live_id: str, listener: Listener) -> Watched:
@@ -393,6 +394,8 @@ class Tail:
 
         A lane that is being read back on the other connection is skipped here: an event must not arrive before its sender's answer.
         """
+        if reply:
+            self.found_count += 1
         for key, raw in reply or ():
             watched = self._by_key.get(key)
             if watched is None or watched.is_suspended or key in self._without_keys:

@@ -177,7 +177,7 @@ async def written(reader: SocketClient, length: int) -> None:
         await reader.next()
 
 
-@pytest.mark.parametrize("turn", [*range(4), *(pytest.param(turn, marks=pytest.mark.long) for turn in range(4, 20))])
+@pytest.mark.parametrize("turn", [*range(2), *(pytest.param(turn, marks=pytest.mark.long) for turn in range(2, 20))])
 async def test_the_plug_is_pulled_in_the_middle_of_an_answer_and_the_sentence_goes_on(
     node: Node, context: BrowserContext, tenant: str, turn: int
 ) -> None:
@@ -446,6 +446,7 @@ async def test_axe_finds_nothing_in_the_conversation(node: Node, context: Browse
         await check_view(tab.page, "events")
 
 
+@pytest.mark.long
 async def test_the_first_view_takes_less_than_a_second(node: Node, context: BrowserContext, tenant: str) -> None:
     """From the address to the messages, nothing cached: the best of ten times, because others may be busy."""
     async with client(node.ws_url, token("alice", tenant)) as alice:

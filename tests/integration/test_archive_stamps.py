@@ -24,10 +24,17 @@ from streams.errors import ConfigurationRefused
 from streams.redis.log import Log
 from support.archive_rig import SIGNER, archive_in, keeper, write
 from support.nodes import settings
+from support.redis_server import RedisServer
 from support.timestamp_authority import Behaviour, LocalAuthority
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
 CommandLine = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def redis_url(module_redis: RedisServer) -> str:
+    """A server of this module: a keeper archives every channel it finds, and other tests break theirs."""
+    return module_redis.url
 
 
 @pytest.fixture

@@ -56,7 +56,10 @@ async def ended(data: Path, channel: str, count: int = 1) -> list[dict[str, Any]
     return found()
 
 
-@pytest.mark.parametrize(("option", "resolution"), [((), "approved"), (("--deny", "--reason", "no"), "denied")])
+@pytest.mark.parametrize(
+    ("option", "resolution"),
+    [((), "approved"), pytest.param(("--deny", "--reason", "no"), "denied", marks=pytest.mark.long)],
+)
 async def test_an_approval_is_given_or_denied_later(data: Path, option: tuple[str, ...], resolution: str) -> None:
     """The run goes on from another command than the one that asked."""
     channel = f"conversation:{resolution}"

@@ -26,6 +26,7 @@ def test_the_command_writes_both_files(tmp_path: Path) -> None:
     assert (tmp_path / "out/result.html").read_text().endswith("</html>")
 
 
+@pytest.mark.long
 def test_ctrl_c_ends_everything_it_started(tmp_path: Path) -> None:
     command = hub("bench", "jitter", "--quick", "--no-aof", "--output", str(tmp_path))
     environment = os.environ | {"TMPDIR": str(tmp_path)}

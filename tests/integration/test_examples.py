@@ -140,6 +140,7 @@ def test_curl(running: Running) -> None:
     assert re.search(r'^data: ?\{.*"hello from curl"', out, re.MULTILINE)
 
 
+@pytest.mark.long
 def test_the_operators_tour(running: Running) -> None:
     """The key, the entry, the policy, the doctor."""
     out = running.run("bash", str(EXAMPLES / "redis_tour.sh"))
@@ -149,6 +150,7 @@ def test_the_operators_tour(running: Running) -> None:
     assert "noeviction" in out
 
 
+@pytest.mark.long
 def test_the_auditors_tour(running: Running) -> None:
     """Both versions of the promise are there, and the log is whole."""
     out = running.run("bash", str(EXAMPLES / "audit_tour.sh"))

@@ -96,7 +96,7 @@ def walk(tmp_path: Path, own_redis: RedisServer) -> Iterator[Walk]:
     walk.end()
 
 
-LONG = {"erasure", "resume", "rollout", "approvals", "tracing", "uploads"}
+LONG = {"erasure", "resume", "rollout", "approvals", "own-page", "tracing", "uploads"}
 """Guides whose commands have tests of their own in `make test`: as a whole they are walked by `make test-long`."""
 
 

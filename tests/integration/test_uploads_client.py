@@ -37,7 +37,7 @@ def checksum_of(data: bytes, type_: str) -> str:
 
 
 @pytest.mark.parametrize("strategy", ["auto", "single", "multipart", "socket"])
-@pytest.mark.parametrize("size", [0, 1, 5 * MIB + 1, 20 * MIB])
+@pytest.mark.parametrize("size", [0, 1, 5 * MIB + 1, pytest.param(20 * MIB, marks=pytest.mark.long)])
 async def test_upload(hub: FileHub, tmp_path: Path, strategy: str, size: int) -> None:
     """Each way and size: the result is the file's digest, the progress ends at its size, the bytes are the same."""
     path, data = a_file(tmp_path, size)

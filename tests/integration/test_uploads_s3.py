@@ -131,7 +131,9 @@ async def hub(
         yield found
 
 
-@pytest.mark.parametrize("size", [1, 5 * MIB - 1, 5 * MIB, 5 * MIB + 1, 18 * MIB])
+@pytest.mark.parametrize(
+    "size", [1, 5 * MIB + 1, *(pytest.param(size, marks=pytest.mark.long) for size in (5 * MIB - 1, 5 * MIB, 18 * MIB))]
+)
 @pytest.mark.parametrize("strategy", WAYS)
 async def test_a_file_arrives(hub: FileHub, strategy: str, size: int) -> None:
     """As with the local store: verified against the stored bytes, and the same bytes come back."""
@@ -203,7 +205,7 @@ async def test_cancel_leaves_no_parts(hub: FileHub) -> None:
     assert await hub.left() == []
 
 
-@pytest.mark.parametrize("refusals", [1, 12])
+@pytest.mark.parametrize("refusals", [1, pytest.param(12, marks=pytest.mark.long)])
 async def test_503(hub: FileHub, proxy: Proxy, tmp_path: Path, refusals: int) -> None:
     """A store that answers 503, few times or many, delays an upload over the socket and does not break it."""
     path, data = tmp_path / "a.bin", some_bytes(12 * MIB)

@@ -208,6 +208,7 @@ async def test_the_plug_is_pulled_in_the_middle_of_an_answer_and_the_sentence_go
         await expect(tab.message(1).locator(".reasoning")).to_contain_text("A story is wanted.")
 
 
+@pytest.mark.long
 async def test_an_open_answer_is_shown_from_where_it_stands(node: Node, context: BrowserContext, tenant: str) -> None:
     """A page that is opened in mid-answer shows a beginning of it at every moment, and its end."""
     async with client(node.ws_url, token("alice", tenant)) as asker:
@@ -295,6 +296,7 @@ async def test_an_answer_is_stopped_and_given_again(node: Node, context: Browser
         assert await tab.words(tab.message(1)) == stopped
 
 
+@pytest.mark.long
 async def test_a_run_in_progress_is_steered(node: Node, context: BrowserContext, tenant: str) -> None:
     """While an agent works the text may go to it, also after a cut; the conversation shows who steered, and that it was read."""
     async with talk(context, node, token("alice", tenant)) as tab:
@@ -316,6 +318,7 @@ async def test_a_run_in_progress_is_steered(node: Node, context: BrowserContext,
         await expect(tab.field).to_have_value("")
 
 
+@pytest.mark.long
 async def test_people_see_how_far_others_have_read(node: Node, context: BrowserContext, tenant: str) -> None:
     """The mark stands below the newest message that somebody has read, moves on, and is there after a reload."""
     async with talk(context, node, token("alice", tenant)) as alice:
@@ -389,6 +392,7 @@ def png(red: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", pixel) + chunk(b"IEND", b"")
 
 
+@pytest.mark.long
 async def test_a_picture_is_shown_before_and_after_it_is_sent(node: Node, context: BrowserContext, tenant: str) -> None:
     """A dropped picture has a preview; another person shows it in the conversation. A file that only claims to be one has none."""
     async with (

@@ -78,6 +78,7 @@ LOOKED = (
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+@pytest.mark.long
 async def test_a_planted_bug_is_named(tmp_path: Path) -> None:
     """The checker would notice: one of the bugs, the others are a command (`hub torture --planted all`)."""
     bug = next(bug for bug in read_bugs() if bug.name == "a command sent again is stored again")

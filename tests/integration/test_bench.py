@@ -39,7 +39,7 @@ SHARING = [
     if one.nodes == one.workers == 1 and one.name != "fanout_5000" and not one.has_limits
 ]
 """Scenarios that can use the nodes that all tests here share; fanout_5000 is fanout_1000 with more clients."""
-QUICK = {"connect", "round_trip", "resume_own", "fanout_1000"}
+QUICK = {"round_trip", "resume_own"}
 """Those of `make test`, of a kind each; all are run by `make test-long`."""
 
 
@@ -143,7 +143,9 @@ async def test_refused_clients_are_reported_with_the_reason(ready: Setup, tmp_pa
     assert "4001" in answer.problem
 
 
-@pytest.mark.parametrize("name", ["connect", "round_trip", "chat"])
+@pytest.mark.parametrize(
+    "name", [*(pytest.param(name, marks=pytest.mark.long) for name in ("connect", "chat")), "round_trip"]
+)
 async def test_the_plain_hub_is_measured_beside_ours(name: str, tmp_path: Path) -> None:
     notes = Notes()
     await run(BenchPlan([SCENARIOS[name]], [PEERS["plain"]], TINY, 1, tmp_path, is_persistent=False), notes)

@@ -143,6 +143,7 @@ def test_a_failed_run_ends_with_1_and_its_reason(data: Path) -> None:
     assert err == "hub ask: fail failed (no_budget): the budget is spent\n"
 
 
+@pytest.mark.long
 def test_refusals_say_what_to_do(data: Path) -> None:
     """An agent nobody serves, and no agent at all."""
     err = hub(data, "ask", "--agent", "nobody", "x")[2]
@@ -152,6 +153,7 @@ def test_refusals_say_what_to_do(data: Path) -> None:
     assert (code, "name one with --agent" in err) == (1, True)
 
 
+@pytest.mark.long
 def test_send_may_name_an_agent(data: Path) -> None:
     """The run is told."""
     told = json.loads(hub(data, "send", "conversation:send", "help", "--agent", "demo")[1])

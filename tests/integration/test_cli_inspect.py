@@ -85,6 +85,7 @@ def test_channels_on_a_terminal_is_for_people(dev: Dev) -> None:
     assert re.fullmatch(r"conversation:a1 +#2 +2 kept  \d{4}-\d\d-\d\d \d\d:\d\d\n", shown.text)
 
 
+@pytest.mark.long
 def test_watch_prints_what_is_written_to_any_channel(dev: Dev) -> None:
     """New channels too, and nothing that was there before; it ends at the count."""
     dev.send("conversation:w1", "before")

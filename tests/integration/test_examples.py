@@ -213,6 +213,7 @@ def _served(running: Running) -> Iterator[str]:
         serving.communicate()
 
 
+@pytest.mark.long
 async def test_the_page_chats(running: Running) -> None:
     """A message and an agent's answer stand in a browser, as text and word by word."""
     with _served(running) as origin:

@@ -180,6 +180,7 @@ async def test_parts_by_the_first_urls(hub: FileHub) -> None:
         assert end["payload"]["checksum"] == {"algorithm": "sha256", "type": "full", "value": sha256_of(data)}
 
 
+@pytest.mark.long
 async def test_wrong_checksum_leaves_nothing(hub: FileHub) -> None:
     """A file that is another than claimed is gone from the bucket."""
     async with uploader(hub) as socket:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import HealthCheck, settings
 
 QUICK_MAX = 3
-SAME_MAX = 30
+SAME_MAX = 15
 
 # The duration of an example depends on the machine, so there is no deadline. With `CI=true` Hypothesis always draws the same
 # examples, and so needs fewer of them than somebody who draws others each time.

@@ -155,7 +155,8 @@ async def test_a_script_that_is_interrupted_is_ended(redis: RedisServer, recorde
 
 @pytest.mark.slow
 @pytest.mark.timeout(200)
-@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.long), signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.long
 def test_nothing_is_left_behind_by_a_run_that_is_told_to_end(tmp_path: Path, number: signal.Signals) -> None:
     """No process, no mounted disk; the command says that it was interrupted."""
     command = hub("torture", "--seconds", "60", "--keep", str(tmp_path / "kept"))

@@ -206,7 +206,8 @@ async def test_cancel_leaves_no_parts(hub: FileHub) -> None:
     assert await hub.left() == []
 
 
-@pytest.mark.parametrize("refusals", [1, pytest.param(12, marks=pytest.mark.long)])
+@pytest.mark.parametrize("refusals", [1, 12])
+@pytest.mark.long
 async def test_503(hub: FileHub, proxy: Proxy, tmp_path: Path, refusals: int) -> None:
     """A store that answers 503, few times or many, delays an upload over the socket and does not break it."""
     path, data = tmp_path / "a.bin", some_bytes(12 * MIB)

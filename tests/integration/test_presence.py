@@ -163,7 +163,6 @@ async def test_a_channel_of_more_than_200_people_shows_their_number(redis_url: s
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.long
 async def test_no_false_leave_while_clients_come_and_go(redis_url: str, tenant: str) -> None:
     """Sockets cut and back within the grace, on two nodes, for a minute: nobody is told that anybody left."""
     seed = random.SystemRandom().randrange(2**32)

@@ -43,7 +43,7 @@ LATER = frozenset({
 })  # fmt: skip # a table
 """Events that the first version need not have. Everything else is in the story."""
 SELDOM = (
-    "arq:", "hub:jobs:<agent>", "hub:{edge}:rates", "hub:{edge}:revocations", "hub:{edge}:sessions",
+    "arq:", "hub:jobs:<agent>", "hub:{edge}:rates", "hub:{edge}:revocations", "hub:{edge}:sessions", "hub:writers",
     ":idem:<who>:<actor>:old", ":parked", ":snapshot", ":status-ends", ":deleted", ":deleted:meta",
     "hub:{p01-71m}:config", ":guard:marks:", ":guard:members:", ":guard:upload-key:",
 )  # fmt: skip # a list of words

@@ -44,7 +44,7 @@ smoke: $(if $(wildcard $(READY)),$(READY),$(RUNNABLE))
 test: setup
 	$(BIN)/pytest -n 3 --dist loadscope
 
-# What `make test` leaves out for its time: a torture of a deployment, killed nodes in the benchmark, 200 MB twice more, and others.
+# What `make test` leaves out for its time: tortures, killed nodes in the benchmark, large files, most guides, and others.
 test-long: setup
 	$(BIN)/pytest -n 2 -m long
 

@@ -156,8 +156,10 @@ class ArchiveRecords:
 
     async def newest_until(self, channel: Channel, until_ms: int) -> int:
         """The seq of the newest event in Redis that is not later than this time; 0 if there is none."""
-        stream = self._log.keys.of(channel).stream
-        found = await self._log.calls_of(channel).call("XREVRANGE", stream, until_ms, "-", "COUNT", 1)
+        stream, calls = self._log.keys.of(channel).stream, self._log.calls_of(channel)
+        if not await calls.call("XRANGE", stream, "-", until_ms, "COUNT", 1):
+            return 0  # asked first, because XREVRANGE walks through all entries to find that they are all newer
+        found = await calls.call("XREVRANGE", stream, until_ms, "-", "COUNT", 1)
         return int(found[0][1][1]) if found else 0
 
     async def memory_bytes(self, channel: Channel) -> int:

@@ -39,8 +39,13 @@ local function take(id, seq, checksum, type, v, actor, meta, data)
   return true
 end
 
+-- True if no entry is left. Where all entries are newer, XREVRANGE walks through all of them to find none, and XRANGE does not.
+local function is_over()
+  return ARGV[1] == 'XREVRANGE' and start ~= '+' and not redis.call('XRANGE', KEYS[1], ARGV[3], start, 'COUNT', 1)[1]
+end
+
 local function read()
-  while count < most do
+  while count < most and not is_over() do
     local asked = math.min(count == 0 and long > 0 and BEFORE_LONG or AT_ONCE, most - count)
     local entries = redis.call(ARGV[1], KEYS[1], start, ARGV[3], 'COUNT', asked)
     for _, entry in ipairs(entries) do

@@ -7,7 +7,10 @@
 --
 -- Reply: number of entries dropped, floor id, floor seq.
 local stream, meta = KEYS[1], KEYS[2]
-local newest_dropped = redis.call('XREVRANGE', stream, ARGV[1], '-', 'COUNT', 1)[1]
+local newest_dropped
+if redis.call('XRANGE', stream, '-', ARGV[1], 'COUNT', 1)[1] then -- without one, XREVRANGE would walk through all entries
+  newest_dropped = redis.call('XREVRANGE', stream, ARGV[1], '-', 'COUNT', 1)[1]
+end
 if not newest_dropped then
   return {0, redis.call('HGET', meta, 'floor_id') or '0', redis.call('HGET', meta, 'floor_seq') or '0'}
 end

@@ -25,6 +25,7 @@ from streams.cursor import Cursor, Gap, GapReason, Look, Position, judge
 from streams.errors import LogUnavailable, StreamsError
 from streams.redis.replay import PAGE_EVENTS
 from streams.tracing import is_traced
+from streams.wire_page import WirePage
 
 AGAIN_S: Final = 0.5
 """Seconds before another attempt to read a channel after Redis refused although reachable (BUSY, out of memory)."""
@@ -140,28 +141,31 @@ class Recovery:
             await connection.drained()
             if sub.phase is not Phase.CATCHING_UP or fanout.try_join(sub):
                 return
-            seq = sub.seq
             async with self._turns:
-                page = await self.pages.read(fanout, sub.after)
+                place = Position(sub.after, sub.seq)
+                page = await self.pages.read(fanout, place.id)
                 await self._slices.turn()
-                is_sent = sub.phase is not Phase.CATCHING_UP or self.send_page(sub, page, seq)
+                is_sent = sub.phase is not Phase.CATCHING_UP or self.send_page(sub, page, place)
             if not is_sent:
                 await self.tell_lost(sub)
 
-    def send_page(self, sub: Sub, page: SharedPage, after_seq: int) -> bool:
-        """Sends a page that was read after the subscription's position, whose seq then was `after_seq`.
+    def send_page(self, sub: Sub, page: SharedPage, after: Position) -> bool:
+        """Sends a page that was read after `after`, the subscription's position then.
 
         Returns False if the page does not continue from the position. Events that were sent meanwhile are
         skipped. If an event has a later id than the position but not a higher seq, a replica was promoted
-        that lacked the position: another history.
+        that lacked the position: another history. So it is if the position is another one by now, and not
+        that of an event of the page: the subscription was moved to another head meanwhile.
         """
         connection, fanout, events = sub.connection, sub.fanout, page.events
-        if events.read_count and events.first_seq <= after_seq:
+        if events.read_count and events.first_seq <= after.seq:
             return False
         if not events.read_count or (events.last_seq <= sub.seq and events.read_count == len(events.lines)):
             return fanout.position.seq <= sub.seq and sub.phase is not Phase.REPLAYING
         if not events.first_seq <= sub.seq + 1 <= events.last_seq:
             return False  # the page begins with a hole or a damaged event, and so would the next one
+        if sub.after != after.id and not _has(events, sub.after, sub.seq):
+            return False
         lines = events.lines[sub.seq + 1 - events.first_seq :]
         if len(lines) == len(events.lines):
             connection.push(page.frames(fanout, connection.encoding))
@@ -286,6 +290,12 @@ class Recovery:
             sub.receipt_given()
             connection.send(resumed(channel, opening))
         self.note_behind(sub)
+
+
+def _has(events: WirePage, event_id: str, seq: int) -> bool:
+    """True if one of the events has this id and seq."""
+    at = seq - events.first_seq
+    return at >= 0 and events.lines[at].startswith(b'{"id":"%b",' % event_id.encode())
 
 
 def _seen_from(sub: Sub, gap: Gap) -> Gap:

@@ -29,7 +29,7 @@ from hub.protocol.replies import Opening, resumed, subscribed
 from hub.protocol.session import SessionState
 from hub.protocol.subscription import Phase, RefusedChannel, SubscribeRequest, SubscriptionState
 from streams.channel import Channel, Kind
-from streams.cursor import Cursor, Look
+from streams.cursor import Cursor, Look, Position
 from streams.errors import LogUnavailable
 from streams.redis.replay import PAGE_BYTES, PAGE_EVENTS
 from streams.redis.sights import Sight
@@ -530,14 +530,14 @@ class Subscriptions:
             connection.push(b"".join(held))
         while sub.phase is Phase.REPLAYING and sub.seq < head.seq:
             await connection.drained()
-            seq = sub.seq
             await self._node.delay(principal, "replay")
             async with self._turns:
-                page = await self._recovery.pages.read(sub.fanout, sub.after, head.id)
+                place = Position(sub.after, sub.seq)
+                page = await self._recovery.pages.read(sub.fanout, place.id, head.id)
                 await self._slices.turn()
                 pages_read = max(page.events.read_count / PAGE_EVENTS, page.size_bytes / PAGE_BYTES)
                 self._node.charge(principal, "replay", pages_read)
-                is_sent = sub.phase is not Phase.REPLAYING or self._recovery.send_page(sub, page, seq)
+                is_sent = sub.phase is not Phase.REPLAYING or self._recovery.send_page(sub, page, place)
             if not is_sent:
                 await self._recovery.tell_lost(sub)
         if sub.phase is Phase.REPLAYING:

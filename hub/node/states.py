@@ -328,7 +328,7 @@ class StateReader:
         if fold is None or fold.epoch != look.epoch:
             fold = await self._load(channel, look)
         try:
-            await self._advance(channel, fold)
+            await self._advance(channel, fold, look)
         except EventsMissing:  # trimmed meanwhile, or another history: fold the stored events from the start
             fold = await self._fold_anew(channel, look)
         if not fold.is_sealed and fold.state.seq - fold.snapshot_seq >= SNAPSHOT_EVERY_EVENTS:
@@ -345,7 +345,11 @@ class StateReader:
             _, oldest = self._folds.popitem(last=False)
             self._folds_bytes -= oldest.weight_bytes
 
-    async def _advance(self, channel: Channel, fold: _Fold) -> None:
+    async def _advance(self, channel: Channel, fold: _Fold, look: Look) -> None:
+        """Folds the events up to the head of `look`, and those that were read with the last of them.
+
+        It does not follow a head that moves on: beside much other work a busy channel grows faster than it is folded.
+        """
         size = self._slices.page()
         page = await self._log.replay.page_from(
             channel, fold.state.id, size.events, limit_bytes=size.size_bytes
@@ -358,6 +362,8 @@ class StateReader:
                 for entry in part:
                     self._fold_one(fold.state, entry)
                     fold.grown(entry)
+            if fold.state.seq >= look.head.seq:
+                return
             page = await self._page(channel, fold.state.id)
 
     async def _fold_anew(self, channel: Channel, look: Look) -> _Fold:
@@ -368,6 +374,8 @@ class StateReader:
                 for entry in part:
                     fold.state = self._fold_kept(channel, fold.state, entry)
                     fold.grown(entry)
+            if fold.state.seq >= look.head.seq:  # as in `_advance`
+                break
             after = page[-1].id.decode()
         fold.weight_bytes = len(fold.state.dump())
         return fold

@@ -93,6 +93,40 @@ async def test_a_cold_fold_leaves_the_loop_after_a_few_events(log: Log, tenant: 
     assert max(folded.values()) <= FOLD_EVENTS
 
 
+class Chased(Slices):
+    """While a part waits for its slice, more events are written than the part has."""
+
+    def __init__(self, log: Log, channel: Channel, times: int) -> None:
+        super().__init__()
+        self._log, self._channel = log, channel
+        self.left = times
+
+    async def turn(self) -> None:
+        """Waits for a slice."""
+        await super().turn()
+        if self.left:
+            self.left -= 1
+            draft = Draft(self._channel, "chat.message", b'{"text":"new"}', Actor("user", "a"))
+            await asyncio.gather(*(self._log.append(draft) for _ in range(2 * FOLD_EVENTS)))
+
+
+@pytest.mark.parametrize("is_broken", [False, True])
+async def test_a_fold_does_not_run_after_a_head_that_moves_faster(log: Log, tenant: str, *, is_broken: bool) -> None:
+    """It ends with the events that were there when the state was asked for, or a page later; also one that starts over."""
+    channel = parse_channel(tenant, "conversation:busy")
+    await fill(log, channel)
+    if is_broken:
+        (_, second, *_) = await log.page(channel)
+        await log.calls_of(channel).call("XDEL", log.keys.of(channel).stream, second.id)
+    slices = Chased(log, channel, 2 * EVENTS // FOLD_EVENTS)
+    look = await log.look(channel)
+
+    state = await StateReader(log, slices).read(channel, look)
+
+    assert look.head.seq <= state.position.seq <= look.head.seq + PAGE_EVENTS
+    assert slices.left
+
+
 async def test_pages_are_short_beside_live_messages(log: Log, tenant: str) -> None:
     """A page holds up Redis and the loop, so a long one is read only while nobody else is served."""
     channel, served, now = parse_channel(tenant, "conversation:long"), 0, 0.0

@@ -158,6 +158,11 @@ class Connection:
         self._closing: tuple[int, str] | None = None
         self._began_s = self.opened_at
 
+    @property
+    def is_busy(self) -> bool:
+        """True while messages wait: for a command in progress, or for a rest."""
+        return self._is_busy
+
     # Called by the transport
 
     def opened(self, transport: SocketTransport, upgrade: Upgrade) -> None:

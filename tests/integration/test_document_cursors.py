@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import httpx
 import pytest
 
+from hub.node.late_cursors import RETRY_S
 from streams.channel import parse_channel
-from streams.envelope import Lane
+from streams.envelope import Actor, Draft, Lane
 from streams.events import CATALOGUE, EventType
 from streams.events.validation import InvalidPayload
+from streams.redis.replay import PAGE_EVENTS
 from support.event_cases import CASES
 from support.nodes import NodeProcess, running_node, token
+from support.redis_server import RedisServer
 from support.socket_client import SocketClient, client
 from support.until import until
 
@@ -106,6 +110,35 @@ async def test_a_node_that_had_folded_a_lane_that_ended_begins_anew(redis_url: s
         after = await cursors(a)
 
     assert (len(before), after) == (1, [])
+
+
+async def test_a_late_cursor_waits_for_the_command_in_progress(lone_redis: RedisServer, tenant: str) -> None:
+    """The access lists of the document must be read for it; messages behind the command do not overtake it meanwhile.
+
+    Otherwise the cursor's end would count as the command's, and a socket that closes then would leave the command running.
+    """
+    async with (
+        running_node(lone_redis.url, rate_limits={"cursor": (20.0, 1.0)}) as node,
+        client(node.ws_url, token("a", tenant)) as a,
+    ):
+        channel = parse_channel(tenant, "conversation:long")
+        draft = Draft(channel, "chat.message", b'{"text":"old"}', Actor("user", "b"))
+        await asyncio.gather(*(node.hub.log.append(draft) for _ in range(3 * PAGE_EVENTS)))
+        await a.subscribe(PAGE)
+        await a.answer("document.cursor", {"selection": [1]}, PAGE)
+        (connection,) = node.hub.connections
+        node.hub.access.forget(parse_channel(tenant, PAGE))  # as after a change of its settings
+        with lone_redis.stopped():
+            await a.send("document.cursor", {"selection": [2]}, PAGE)
+            await a.send("channel.subscribe", {"channels": [{"channel": channel.wire, "after": "0", "state": False}]})
+            await until(lambda: connection in node.hub.late_cursors._kept and connection.is_busy)
+            await asyncio.sleep(3 * RETRY_S)
+            await a.send("connection.heartbeat")
+        heartbeat = await a.expect("connection.heartbeat")
+        await a.event("document.cursor", selection=[2])
+
+    before = [frame["type"] for frame in a.seen[: a.seen.index(heartbeat)]]
+    assert "channel.resumed" in before
 
 
 def test_every_signal_of_a_client_goes_with_its_connection_or_ends_by_itself() -> None:

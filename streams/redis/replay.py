@@ -36,6 +36,7 @@ LONG_EVENTS: Final = 1_000
 """Events up to the head from which a page, but for its beginning, is read by XRANGE. It costs Redis a third of what the script
 does, and this process more, which parses fourteen texts an event in place of four: a reader that is nearly there gains nothing."""
 PLAIN_AT_ONCE: Final = 1
+"""Maximum number of pages that are read so at a time."""
 PLAIN_EVENTS: Final = 250
 """Maximum events of one XRANGE. The mean size of those before it bounds its bytes, but nothing does where events suddenly are
 large: then it is as many of the largest, in one page at a time; other readers have the script meanwhile."""
@@ -290,7 +291,7 @@ class Replay:
                 found.append(entry)
             return True
 
-        if remains:
+        if remains and self._may_read_plainly():
             await self._read_on(names, found, last, limit, limit_bytes, take)
         return place, floor, found
 
@@ -301,7 +302,7 @@ class Replay:
         names, wire = self._keys.of(channel), channel.wire.encode()
         place, floor, remains, found = await self._beginning(channel, b"XRANGE", first, last, limit, limit_bytes)
         page = WirePage.of(found, wire)
-        if not remains or len(page.lines) < len(found):
+        if not remains or len(page.lines) < len(found) or not self._may_read_plainly():
             return place, floor, page
         lines, last_id = page.lines, found[-1].id
 
@@ -320,12 +321,16 @@ class Replay:
     ) -> tuple[ArchivePlace | None, str, bool, list[Entry]]:
         """A page by the script. If the third value is true, it is the beginning of one, which `_read_on` completes."""
         names = self._keys.of(channel)
-        is_long = command == b"XRANGE" and limit >= PAGE_EVENTS and self._plain_count < PLAIN_AT_ONCE
+        is_long = command == b"XRANGE" and limit >= PAGE_EVENTS and self._may_read_plainly()
         more = (int(self._cold is not None), LONG_EVENTS if is_long else 0)
         reply = await self._page(channel, (names.stream, names.meta), command, first, last, limit, limit_bytes, *more)
         epoch, mark, floor, remains, raw = reply
         place = ArchivePlace(channel, epoch.decode(), ArchiveMark.parse(mark.decode())) if mark else None
         return place, floor.decode(), bool(remains), _packed_entries(raw, names.path)
+
+    def _may_read_plainly(self) -> bool:
+        """Asked again once a beginning is there: of those that began together one is completed, and the others end there."""
+        return self._plain_count < PLAIN_AT_ONCE
 
     async def _read_on(
         self,

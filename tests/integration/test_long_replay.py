@@ -13,6 +13,7 @@ from streams.redis.log import Log
 from streams.redis.replay import LONG_EVENTS, PAGE_BYTES, PAGE_EVENTS, PLAIN_EVENTS
 from streams.redis.server_check import count_commands
 
+BEFORE_LONG = 16  # as in scripts/page.lua
 EVENTS = LONG_EVENTS + 2 * PAGE_EVENTS
 
 
@@ -73,6 +74,18 @@ async def test_only_far_from_the_head_it_is_read_plainly(log: Log, channel: Chan
     calls = await range_calls(log, channel) - before
     script = -(-PAGE_EVENTS // 32)
     assert calls <= 2 * 3 + 2 * (script + 1) + 1
+
+
+async def test_one_page_at_a_time_is_read_plainly(log: Log, channel: Channel) -> None:
+    """Also of those that begin together, as after an outage: nothing bounds the bytes of such a read but the number of events."""
+    await fill(log, channel, [20] * EVENTS)
+    before = await range_calls(log, channel)
+
+    pages = await asyncio.gather(*(log.page(channel) for _ in range(8)))
+
+    assert await range_calls(log, channel) - before <= 8 + 3
+    assert sorted(map(len, pages))[-2:] == [BEFORE_LONG, PAGE_EVENTS]
+    assert all(page == max(pages, key=len)[: len(page)] for page in pages)
 
 
 async def test_a_page_ends_at_a_hole(log: Log, channel: Channel) -> None:

@@ -19,6 +19,11 @@ NO_TENANT: Final = "-"
 LIFE_MS: Final = 30_000
 """Time after which the lease of a command that was killed ends."""
 _RENEWALS: Final = 3
+_ATTEMPTS: Final = 30
+"""Into so many parts a lease's life is divided: by its renewals, and by the attempts while Redis is unreachable. What is written
+between Redis's return and the renewal may be written without a lease."""
+_ENDED: Final = b"-"
+"""The reply of the script to a renewal of a lease that has ended."""
 _LEASE: Final = load("writer_lease")
 
 
@@ -50,10 +55,11 @@ class Writer(NamedTuple):
 
 @asynccontextmanager
 async def holding(url: str, writer: Writer, life_ms: int = LIFE_MS) -> AsyncIterator[None]:
-    """Hold the lease of a command while the block runs, which is cancelled if another command has taken its place.
+    """Hold the lease of a command while the block runs, which is cancelled if another command has, or may have, taken its place.
 
     Raises:
-        WriterExcluded: a command runs that excludes it, or has begun while Redis was unreachable from here.
+        WriterExcluded: a command runs that excludes it; or the lease has ended, because this process was stopped or Redis was
+            unreachable from here, and one may have run meanwhile.
         LogUnavailable: Redis is unreachable.
     """
     calls = Calls.at(url, "hub-writer", key=WRITERS)
@@ -61,11 +67,14 @@ async def holding(url: str, writer: Writer, life_ms: int = LIFE_MS) -> AsyncIter
     failed: list[Exception] = []
 
     async def renew() -> None:
+        parts = _RENEWALS
         try:
             while True:
-                await asyncio.sleep(life_ms / 1_000 / _RENEWALS)
+                await asyncio.sleep(life_ms / 1_000 / parts)
+                parts = _ATTEMPTS
                 with suppress(LogUnavailable):  # the block finds out itself, and the lease is there until it ends
-                    await _take(calls, writer, life_ms)
+                    await _take(calls, writer, life_ms, is_renewal=True)
+                    parts = _RENEWALS
         except Exception as error:
             failed.append(error)
             if task is not None:
@@ -91,8 +100,10 @@ async def holding(url: str, writer: Writer, life_ms: int = LIFE_MS) -> AsyncIter
         calls.close()
 
 
-async def _take(calls: Calls, writer: Writer, life_ms: int) -> None:
-    found: bytes = await calls.run(_LEASE, (WRITERS,), str(writer), life_ms)
+async def _take(calls: Calls, writer: Writer, life_ms: int, *, is_renewal: bool = False) -> None:
+    found: bytes = await calls.run(_LEASE, (WRITERS,), str(writer), life_ms, int(is_renewal))
+    if found == _ENDED:
+        raise WriterExcluded(f"the lease of `{writer.name}` has ended, and another command may have run: run it again")
     if found:
         other = Writer.parse(found.decode())
         of = "" if other.scope in {EVERYTHING, NO_TENANT} else f" of tenant {other.scope}"

@@ -100,6 +100,20 @@ async def test_a_command_whose_place_was_taken_ends(lone_redis: RedisServer, red
     assert await redis.zrange(WRITERS, 0, -1) == [str(other)]
 
 
+async def test_a_command_whose_lease_has_ended_ends(lone_redis: RedisServer, redis: Redis) -> None:
+    """Its process was stopped for longer than its lease: a repartition may have begun and ended meanwhile, and moved all keys."""
+
+    async def run() -> None:
+        async with holding(lone_redis.url, DELETE, QUICK_MS):
+            await redis.delete(WRITERS)
+            async with asyncio.timeout(60):
+                await asyncio.Event().wait()
+
+    with pytest.raises(WriterExcluded, match="the lease of `hub delete` has ended"):
+        await run()
+    assert not await redis.exists(WRITERS)
+
+
 @pytest.mark.parametrize("arguments", [
     ("archive", "--all", "--tenant", "acme"),
     ("delete", "--all", "--tenant", "acme", "--yes", "--without-archive"),

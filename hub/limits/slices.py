@@ -105,8 +105,7 @@ class Slices:
 
     def _grant(self) -> None:
         """Grants the next slice, for the next iteration of the loop."""
-        if self._waiting:
-            self._waiting.popleft()()
+        if self._grant_next():
             self.granted_count += 1
             self._has_granted = True
         elif self._has_granted:  # this iteration is the one of the last slice
@@ -116,7 +115,17 @@ class Slices:
             return
         asyncio.get_running_loop().call_soon(self._grant)
 
+    def _grant_next(self) -> bool:
+        """Grants a slice to the first who still waits: thousands may have gone, and would hold up those behind them."""
+        while self._waiting:
+            if self._waiting.popleft()() is not False:
+                return True
+        return False
 
-def _wake(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():  # otherwise its task was cancelled
-        waiter.set_result(None)
+
+def _wake(waiter: asyncio.Future[None]) -> bool:
+    """Returns False if its task was cancelled."""
+    if waiter.done():
+        return False
+    waiter.set_result(None)
+    return True

@@ -90,6 +90,24 @@ async def test_a_task_that_is_cancelled_while_it_waits_holds_nobody_up() -> None
     assert done == [0, 2, 3]
 
 
+async def test_those_that_have_gone_take_no_slice(iterations: Iterations) -> None:
+    """After an outage thousands of clients may give up while they wait, and come again behind those that they were."""
+    slices, done = Slices(), list[int]()
+
+    async def work() -> None:
+        await slices.turn()
+        done.append(iterations.count)
+
+    tasks = [asyncio.create_task(work()) for _ in range(100)]
+    await asyncio.sleep(0)
+    for task in tasks[1:-1]:
+        task.cancel()
+    await asyncio.wait(tasks)
+
+    assert len(done) == slices.granted_count == 2
+    assert done[1] - done[0] <= 3
+
+
 async def test_pages_are_short_while_others_are_served_and_for_a_moment_after() -> None:
     """Nobody is there to be held up by a long page once nothing was written or told for a while."""
     served, now = 0, 100.0

@@ -362,8 +362,8 @@ class Hub:
         for connection in [sub.connection for sub in fanout.subscribers]:
             if not isinstance(connection, Connection):  # the node itself, which follows system channels only
                 continue
-            connection.unsubscribe(channel, is_asked=False)
-            connection.send(unsubscribed(channel, "deleted"))
+            if connection.unsubscribe(channel, is_asked=False):
+                connection.send(unsubscribed(channel, "deleted"))
             if not connection.session.id:  # a stream over HTTP follows no other channel
                 connection.fail(HubError(4018, "the channel was deleted"))
 

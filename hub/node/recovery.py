@@ -216,6 +216,8 @@ class Recovery:
             return  # another task has reported the break
         if look.is_after_deletion and look.epoch != fanout.epoch:
             self._channel_deleted(fanout)
+            if fanout.subscribers:  # not announced yet: they are prepared anew, in the channel's next life
+                fanout.move(look)
             return
         gap = await self._missing(fanout, position, look)
         if fanout.move_count != moves:

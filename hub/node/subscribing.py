@@ -46,12 +46,19 @@ class Prepared:
 
     Attributes:
         as_of: the number of changed access lists when the channel's own was read.
+        moves: how often the channel's fan-out had moved to another head when the opening's was read.
     """
 
     sub: Sub
     opening: Opening
     began_s: float
     as_of: int
+    moves: int
+
+    @property
+    def is_outdated(self) -> bool:
+        """True if the log does not continue from the opening's head any more."""
+        return self.sub.fanout.move_count != self.moves
 
 
 def _left_of(request: SubscribeRequest, found: Prepared | BaseException) -> SubscribeRequest:
@@ -360,7 +367,7 @@ class Subscriptions:
         except BaseException:
             self._end(sub)
             raise
-        return Prepared(sub, opening, began_s, as_of)
+        return Prepared(sub, opening, began_s, as_of, fanout.move_count)
 
     async def _begin_each(
         self, connection: Connection, prepared: Sequence[tuple[SubscribeRequest, Prepared | BaseException]]
@@ -370,6 +377,9 @@ class Subscriptions:
                 try:
                     if isinstance(found, BaseException):
                         raise found
+                    while found.is_outdated:  # those before it may have taken long
+                        self._end(found.sub)
+                        found = await self._prepare(connection, request, has_room=True)  # noqa: PLW2901 - the same anew
                     await self._begin(connection, request, found)
                 except Exception as error:
                     self._refuse(connection, _left_of(request, found), error)
@@ -417,12 +427,12 @@ class Subscriptions:
                 await self._presence.follow(request.channel)
                 first = None  # made before the presence was told
             sub, decision, as_of = await self._follow(connection, request, first)
+            moves = sub.fanout.move_count
             try:
                 lists = self._node.access.learn(request.channel, decision.sight, as_of)
                 self._node.access.refuse(lists, connection.session.principal, "read")
-                return Prepared(
-                    sub, await self._openings.read(connection, request, sub.fanout, decision), began_s, as_of
-                )
+                opening = await self._openings.read(connection, request, sub.fanout, decision)
+                return Prepared(sub, opening, began_s, as_of, moves)
             except BaseException:
                 self._end(sub)
                 raise

@@ -32,6 +32,8 @@ READ_TOTAL_MAX: Final = 20_000
 """Maximum number of events of all channels per read: about 10 MB. The more channels changed, the fewer events each gets at a time.
 """
 READ_EVENTS_MIN: Final = 10
+BEGUN_MAX: Final = 1_024
+"""Channels whose log has started over that are remembered: one may be followed only then by what was read of it before."""
 BLOCK_MS: Final = 1_000
 """Longest wait on the bells, and the interval between checks of the log's identity. A smaller value costs one more call a second.
 """
@@ -251,6 +253,7 @@ class Tail:
         self._is_reading = False
         self._reading_back: dict[bytes, Watched] = {}
         self._without_keys: dict[bytes, Watched] = {}
+        self._begun: dict[bytes, str] = {}
         self.read_count = self.found_count = 0
         self.submitted_s: float | None = None
 
@@ -260,6 +263,9 @@ class Tail:
         self._by_path[watched.path] = watched
         self._by_key[watched.stream_key] = self._by_key[watched.live_key] = watched
         self._mark([watched])
+        epoch = self._begun.get(watched.path)
+        if epoch is not None and not listener.is_of(epoch):  # the bell rang after the listener's look
+            self._break(watched)
         return watched
 
     def unwatch(self, watched: Watched) -> None:
@@ -329,6 +335,10 @@ class Tail:
 
     def begun(self, path: bytes, epoch: str) -> None:
         """See `Hearer`. The first events of a new epoch may have IDs and seqs that already occurred in the previous one."""
+        self._begun.pop(path, None)
+        self._begun[path] = epoch
+        if len(self._begun) > BEGUN_MAX:
+            del self._begun[next(iter(self._begun))]
         watched = self._by_path.get(path)
         if watched is not None and not watched.listener.is_of(epoch):
             self._break(watched)

@@ -90,6 +90,7 @@ class Subscriptions:
         self._slices = slices
         self._openings = Openings(node)
         self._owed: dict[Connection, dict[Channel, SubscribeRequest]] = {}
+        self._begun_owed: dict[Connection, set[asyncio.Task[None]]] = {}
 
     async def subscribe_all(
         self, connection: Connection, requests: Iterable[SubscribeRequest | RefusedChannel]
@@ -152,6 +153,8 @@ class Subscriptions:
             self._presence.vanished(connection, sub.fanout.channel)
         connection.subscriptions.clear()
         self._owed.pop(connection, None)
+        for task in self._begun_owed.pop(connection, ()):  # they may wait for a write buffer that never drains
+            task.cancel()
         self._recovery.drop(connection)
 
     async def subscribe_owed(self) -> None:
@@ -189,9 +192,27 @@ class Subscriptions:
                     self._disown(connection, request.channel)
                     begun.setdefault(connection, []).append((request, outcome))
             for connection, those in begun.items():
-                self._node.spawn(self._begin_each(connection, those))
+                self._begin_owed(connection, those)
         if failure is not None:
             raise failure
+
+    def _begin_owed(
+        self, connection: Connection, prepared: Sequence[tuple[SubscribeRequest, Prepared | BaseException]]
+    ) -> None:
+        """Announces subscriptions in a task, which ends with the connection."""
+        task = self._node.spawn(self._begin_each(connection, prepared))
+        tasks = self._begun_owed.setdefault(connection, set())
+        tasks.add(task)
+
+        def ended(task: asyncio.Task[None]) -> None:
+            tasks.discard(task)
+            if not tasks and self._begun_owed.get(connection) is tasks:
+                del self._begun_owed[connection]
+            for _, found in prepared:  # it may have been cancelled before it began
+                if isinstance(found, Prepared) and found.sub.phase is Phase.OPENING:
+                    self._end(found.sub)
+
+        task.add_done_callback(ended)
 
     def _owe_last(self, connection: Connection, request: SubscribeRequest) -> None:
         """Moves an owed subscription behind the others, which the next round would otherwise not come to."""

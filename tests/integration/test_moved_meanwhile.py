@@ -123,3 +123,24 @@ async def test_a_channel_that_is_deleted_before_it_is_followed_is_unsubscribed(
             told = await reader.expect("channel.unsubscribed", channel=SECOND)
 
     assert told["payload"]["reason"] == "deleted"
+
+
+async def test_a_socket_that_leaves_while_owed_channels_are_announced_is_forgotten(
+    own_redis: RedisServer, tenant: str
+) -> None:
+    """What it was owed since an outage is announced by a task of the node; it ends with the socket, also in the middle."""
+    first, second = parse_channel(tenant, FIRST), parse_channel(tenant, SECOND)
+    async with running_node(own_redis.url) as node:
+        await fill(node.hub.log, first, "old", FORMER)
+        async with client(node.ws_url, token("r", tenant)) as reader:
+            (connection,) = node.hub.connections
+            with own_redis.killed():
+                await until(lambda: not node.hub.log.is_available)
+                channels = [{"channel": FIRST, "after": "0", "state": False}, {"channel": SECOND, "state": False}]
+                await reader.send("channel.subscribe", {"channels": channels})
+                await reader.expect("connection.error", channel=SECOND)
+                connection.writable(False)  # it reads no more
+            await until(lambda: {first, second} <= node.hub.fanouts.keys() and FIRST in connection.subscriptions)
+            reader.reset()
+        await until(lambda: not node.hub.connections)
+        await until(lambda: not {first, second} & node.hub.fanouts.keys(), timeout_s=10)

@@ -8,7 +8,6 @@ from typing import Any
 import httpx
 import pytest
 
-from hub.node.late_cursors import RETRY_S
 from streams.channel import parse_channel
 from streams.envelope import Actor, Draft, Lane
 from streams.events import CATALOGUE, EventType
@@ -131,8 +130,10 @@ async def test_a_late_cursor_waits_for_the_command_in_progress(lone_redis: Redis
         with lone_redis.stopped():
             await a.send("document.cursor", {"selection": [2]}, PAGE)
             await a.send("channel.subscribe", {"channels": [{"channel": channel.wire, "after": "0", "state": False}]})
-            await until(lambda: connection in node.hub.late_cursors._kept and connection.is_busy)
-            await asyncio.sleep(3 * RETRY_S)
+            late = node.hub.late_cursors
+            await until(lambda: connection in late._kept and connection.is_busy)
+            timer = late._timer
+            await until(lambda: late._timer is not timer)
             await a.send("connection.heartbeat")
         heartbeat = await a.expect("connection.heartbeat")
         await a.event("document.cursor", selection=[2])

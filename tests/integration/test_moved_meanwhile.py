@@ -112,12 +112,16 @@ async def test_a_channel_that_is_deleted_before_it_is_followed_is_unsubscribed(
 ) -> None:
     """While the subscription waits for its slice, nobody follows the channel yet, and the bell has rung."""
     async with running_node(lone_redis.url) as node, client(node.ws_url, token("r", tenant)) as reader:
-        await fill(node.hub.log, parse_channel(tenant, SECOND), "former", FORMER)
-        held = node.hub.subscriptions._slices = HeldAt(1)
+        second = parse_channel(tenant, SECOND)
+        await fill(node.hub.log, second, "former", FORMER)
+        path, begun = node.hub.log.keys.of(second).path, node.hub.log.tail_of(second)._begun
+        await until(lambda: path in begun)
+        held, epoch = HeldAt(1), begun[path]
+        node.hub.subscriptions._slices = held
         await reader.send("channel.subscribe", {"channels": [{"channel": SECOND, "state": False}]})
         await held.is_asked.wait()
         await asyncio.to_thread(delete, command_line, lone_redis, tenant, tmp_path)
-        await asyncio.sleep(0.2)
+        await until(lambda: begun[path] != epoch)
         held.may_go.set()
         async with asyncio.timeout(30):
             told = await reader.expect("channel.unsubscribed", channel=SECOND)
@@ -128,7 +132,7 @@ async def test_a_channel_that_is_deleted_before_it_is_followed_is_unsubscribed(
 async def test_a_socket_that_leaves_while_owed_channels_are_announced_is_forgotten(
     own_redis: RedisServer, tenant: str
 ) -> None:
-    """What it was owed since an outage is announced by a task of the node; it ends with the socket, also in the middle."""
+    """Its owed subscriptions are announced after an outage by a task of the node; it ends with the socket, also in the middle."""
     first, second = parse_channel(tenant, FIRST), parse_channel(tenant, SECOND)
     async with running_node(own_redis.url) as node:
         await fill(node.hub.log, first, "old", FORMER)

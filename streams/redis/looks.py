@@ -1,7 +1,8 @@
 """Looks: consistent reads of a channel's head, floor and epoch, together with any records beside its log.
 
-A partition has one script call under way. The looks requested meanwhile share the next one, and equal ones for a channel are
-merged: a thousand sockets that reconnect at once cost a few round trips, not thousands, and a lone look waits for nobody.
+A server has one script call under way (in a Cluster, a partition). The looks requested meanwhile share the next one, and equal
+ones for a channel are merged: a thousand sockets that reconnect at once cost a few round trips, not thousands, and a lone look
+waits for nobody.
 """
 
 from __future__ import annotations
@@ -59,8 +60,8 @@ class Looks:
         self._life_of = life_of
         self._new_epoch = new_epoch
         self._limits = limits
-        self._wanted: dict[int, dict[Channel, list[_Wanted]]] = {}
-        self._under_way: dict[int, asyncio.Task[None]] = {}
+        self._wanted: dict[Calls, dict[Channel, list[_Wanted]]] = {}
+        self._under_way: dict[Calls, asyncio.Task[None]] = {}
 
     def ask(self, channel: Channel, after: str | None = None, reads: tuple[KeyRead, ...] = ()) -> asyncio.Future[Sight]:
         """Request head, floor, epoch, the events around `after`, and the keys of `reads`, all at one moment.
@@ -69,12 +70,12 @@ class Looks:
         """
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[Sight] = loop.create_future()
-        partition = self._keys.of(channel).partition
-        wanted = self._wanted.get(partition)
+        calls = self._calls_in(self._keys.of(channel).partition)
+        wanted = self._wanted.get(calls)
         if wanted is None:
-            wanted = self._wanted[partition] = {}
-            if partition not in self._under_way:
-                loop.call_soon(self._begin, partition)
+            wanted = self._wanted[calls] = {}
+            if calls not in self._under_way:
+                loop.call_soon(self._begin, calls)
         several = wanted.setdefault(channel, [])
         for one in several:
             if one.after == after and one.reads == reads:
@@ -83,27 +84,27 @@ class Looks:
         several.append(_Wanted(channel, after, reads, [waiter]))
         return waiter
 
-    def _begin(self, partition: int) -> None:
-        if partition not in self._under_way and partition in self._wanted:
-            self._under_way[partition] = asyncio.create_task(self._call_all(partition))
+    def _begin(self, calls: Calls) -> None:
+        if calls not in self._under_way and calls in self._wanted:
+            self._under_way[calls] = asyncio.create_task(self._call_all(calls))
 
-    async def _call_all(self, partition: int) -> None:
+    async def _call_all(self, calls: Calls) -> None:
         """Make calls until nothing is wanted."""
         try:
-            while (by_channel := self._wanted.pop(partition, None)) is not None:
+            while (by_channel := self._wanted.pop(calls, None)) is not None:
                 wanted = [one for several in by_channel.values() for one in several]
                 for start in range(0, len(wanted), AT_ONCE):
-                    await self._call(partition, wanted[start : start + AT_ONCE])
+                    await self._call(calls, wanted[start : start + AT_ONCE])
         finally:
-            del self._under_way[partition]
+            del self._under_way[calls]
 
-    async def _call(self, partition: int, several: list[_Wanted]) -> None:
+    async def _call(self, calls: Calls, several: list[_Wanted]) -> None:
         try:
-            sights = await self._look(partition, several)
+            sights = await self._look(calls, several)
         except CommandRefused as error:
             if len(several) > 1:  # an invalid key of one of them must not fail the others
                 for one in several:
-                    await self._call(partition, [one])
+                    await self._call(calls, [one])
                 return
             _fail(several[0].waiters, error)
             return
@@ -116,22 +117,24 @@ class Looks:
                 if not waiter.done():
                     waiter.set_result(sight)
 
-    async def _look(self, partition: int, several: list[_Wanted]) -> list[Sight]:
-        keys: list[bytes] = [self._keys.bell(partition)]
-        args: list[Argument] = [self._new_epoch(), self._limits.bell_entries, self._life_of(partition)]
+    async def _look(self, calls: Calls, several: list[_Wanted]) -> list[Sight]:
+        keys: list[bytes] = []
+        args: list[Argument] = [self._new_epoch(), self._limits.bell_entries]
         for channel, after, reads, _ in several:
             names = self._keys.of(channel)
+            at = names.partition
             keys += (
+                self._keys.bell(at),
                 names.stream,
                 names.meta,
                 names.live,
-                self._keys.directory(partition, channel.tenant, channel.kind),
+                self._keys.directory(at, channel.tenant, channel.kind),
             )
-            args += (after or "", names.path, channel.name, len(reads))
+            args += (after or "", names.path, channel.name, self._life_of(at), len(reads))
             for read in reads:
                 keys.append(read.key)
                 args += (read.command, len(read.args), *read.args)
-        replies = await self._calls_in(partition).run(LOOK, keys, *args)
+        replies = await calls.run(LOOK, keys, *args)
         return [_read(raw, wanted) for raw, wanted in zip(replies, several, strict=True)]
 
 

@@ -185,11 +185,11 @@ async def test_a_script_that_redis_forgot_is_sent_whole(own_redis: RedisServer) 
     calls = Calls.at(own_redis.url, "t")
     look, keys = load("look"), ("b", "s", "m", "l", "d")
 
-    first = await calls.run(look, keys, "seed", 10, "life", "", "a:team:1", "1", 0)
+    first = await calls.run(look, keys, "seed", 10, "", "a:team:1", "1", "life", 0)
     known = await calls.call("SCRIPT", "EXISTS", look.digest)
-    again = await calls.run(look, keys, "seed", 10, "life", "", "a:team:1", "1", 0)
+    again = await calls.run(look, keys, "seed", 10, "", "a:team:1", "1", "life", 0)
     with pytest.raises(CommandRefused):
-        await calls.run(look, keys, "seed", 10, "life", "no id", "a:team:1", "1", 0)
+        await calls.run(look, keys, "seed", 10, "no id", "a:team:1", "1", "life", 0)
     calls.close()
 
     assert (first, known) == (again, [1])

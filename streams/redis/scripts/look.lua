@@ -1,13 +1,14 @@
 -- look: what cursors are held against, and what is kept beside their channels, each channel read in one moment.
 --
--- KEYS[1]  bell of the partition
--- then a channel: its events stream · its meta hash · its live lane · the directory of the channels of its tenant and kind ·
---   a key for each question
--- ARGV[1]  seed of the epoch of a life that follows another     ARGV[2]  length of the bell, entries (approximate)
--- ARGV[3]  life of this log
--- then a channel: the cursor's id, or "" for none · the channel's path · its name · number of questions · a question:
---   command that reads its key · number of further arguments · these. "HGETALL" with an argument is for a hash of so many fields
---   at most; a larger one is answered with its length. "XRANGE" is answered with nil where what it finds has over 16 KiB.
+-- The channels may be of several partitions; in a Cluster they are of one, as all keys of a script are.
+--
+-- KEYS, a channel: the bell of its partition · its events stream · its meta hash · its live lane · the directory of the channels of
+--   its tenant and kind · a key for each question
+-- ARGV[1]  seed of the epoch of a life that follows another     ARGV[2]  length of a bell, entries (approximate)
+-- then a channel: the cursor's id, or "" for none · the channel's path · its name · the life of its partition's data · number of
+--   questions · a question: command that reads its key · number of further arguments · these. "HGETALL" with an argument is for a
+--   hash of so many fields at most; a larger one is answered with its length. "XRANGE" is answered with nil where what it finds has
+--   over 16 KiB.
 --
 -- It writes only where a channel that was written has lost its stream or its meta hash. The epoch of a channel that nobody wrote
 -- follows from the log's life and the channel's path, and is stored by the first append (append.lua): following a channel keeps
@@ -30,7 +31,7 @@ local function event(command, stream, from, to)
   return found
 end
 
-local function look(stream, meta, live, directory, cursor, path, name)
+local function look(bell, stream, meta, live, directory, cursor, path, name, life)
   local known = redis.call('HMGET', meta, 'epoch', 'seq', 'floor_id', 'floor_seq', 'archive', 'deleted')
   local epoch, seq, floor_id, floor_seq, mark = known[1], known[2] or '0', known[3] or '0', known[4] or '0', known[5] or ''
   local deleted = known[6] or ''
@@ -45,7 +46,7 @@ local function look(stream, meta, live, directory, cursor, path, name)
   end
 
   if not epoch and not last and not redis.call('ZSCORE', directory, name) then -- nobody wrote it
-    epoch = hashed(ARGV[3] .. ' ' .. path)
+    epoch = hashed(life .. ' ' .. path)
   end
 
   -- A meta hash without its stream (it was deleted), or a stream without meta, is another life of the log.
@@ -58,7 +59,7 @@ local function look(stream, meta, live, directory, cursor, path, name)
       redis.call('HSET', meta, 'floor_id', floor_id, 'floor_seq', floor_seq)
     end
     redis.call('HSET', meta, 'epoch', epoch, 'seq', seq)
-    redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], '*', 'events', '', 'live', '', 'begun', path .. ' ' .. epoch)
+    redis.call('XADD', bell, 'MAXLEN', '~', ARGV[2], '*', 'events', '', 'live', '', 'begun', path .. ' ' .. epoch)
   end
 
   local head_id, head_seq = floor_id, floor_seq
@@ -93,11 +94,13 @@ local function answer(key, command, first, count)
   return found
 end
 
-local replies, at, key = {}, 4, 2
+local replies, at, key = {}, 3, 1
 while at <= #ARGV do
-  local reply = look(KEYS[key], KEYS[key + 1], KEYS[key + 2], KEYS[key + 3], ARGV[at], ARGV[at + 1], ARGV[at + 2])
-  local questions = tonumber(ARGV[at + 3])
-  at, key = at + 4, key + 4
+  local reply = look(
+    KEYS[key], KEYS[key + 1], KEYS[key + 2], KEYS[key + 3], KEYS[key + 4], ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+  )
+  local questions = tonumber(ARGV[at + 4])
+  at, key = at + 5, key + 5
   for _ = 1, questions do
     local count = tonumber(ARGV[at + 1])
     reply[#reply + 1] = answer(KEYS[key], ARGV[at], at + 2, count)

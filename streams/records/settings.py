@@ -64,6 +64,8 @@ def access_sets(lists: Mapping[str, Sequence[str] | None]) -> tuple[tuple[str, s
 
 def access_lists(held: Sequence[bytes | None]) -> dict[str, frozenset[str]]:
     """For each action with an access list, the users on it, read from the hash's fields."""
+    if not any(held):  # most channels have none
+        return {}
     listed = zip(LISTED_ACTIONS, held, strict=True)
     return {action: frozenset(json.loads(names)) for action, names in listed if names}
 

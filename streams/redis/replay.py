@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from zlib import crc32
 
 from streams.archive.cold import ArchivePlace, ColdReader, look_over
@@ -23,7 +23,7 @@ from streams.redis.sights import KeyRead, Sight
 from streams.redis.wire import Argument, Reply
 from streams.sealing.sealed import SEALED_IN_LINE
 from streams.sealing.seals import Seals
-from streams.wire_page import WirePage
+from streams.wire_page import NO_EVENTS, WirePage
 
 TRIM: Final = load("trim")
 PAGE: Final = load("page")
@@ -73,6 +73,38 @@ def _packed_entries(raw: list[Any], path: bytes) -> list[Entry]:
     return found
 
 
+def _packed_page(raw: list[Any], path: bytes, wire: bytes) -> WirePage:
+    """The same as on the wire, as `WirePage.of` makes it, without an object for each event: half the time."""
+    if not raw:
+        return NO_EVENTS
+    seed, lines, last_id, pieces = crc32(path + b"\n"), list[bytes](), b"", iter(raw)
+    first_seq = seq = int(raw[1]) if raw[1].isdigit() else 0
+    for event_id, number, crc, under in zip(pieces, pieces, pieces, pieces, strict=True):
+        if number != b"%d" % seq or (crc is not None and crc != b"%d" % crc32(under, seed)):
+            break
+        type_, v, actor, meta, data = under.split(b"\n", 4)
+        lines.append(_line(wire, event_id, number, type_, v, actor, meta, data))
+        last_id, seq = event_id, seq + 1
+    return WirePage(first_seq, last_id.decode(), lines, len(raw) // 4)
+
+
+def _line(
+    wire: bytes, event_id: bytes, number: bytes, type_: bytes, v: bytes, actor: bytes, meta: bytes, data: bytes
+) -> bytes:
+    """An event that no key was destroyed for, as `Entry.wire` renders it."""
+    more = b"" if meta == b"{}" else b',"meta":' + meta
+    return b'{"id":"%b","seq":%b,"channel":"%b","type":"%b","v":%b,"actor":%b%b,"payload":%b}' % (
+        event_id,
+        number,
+        wire,
+        type_,
+        v,
+        actor,
+        more,
+        data,
+    )
+
+
 def _live_entries(raw: list[Any]) -> list[Entry]:
     """Parse a page of a live lane as scripts/page.lua gives it."""
     found, pieces = [], iter(raw)
@@ -120,11 +152,7 @@ def _add_lines(
         left_bytes -= len(data)
         if not is_whole or left_bytes < 0 or number != b"%d" % seq:
             break
-        more = b"" if meta == b"{}" else b',"meta":' + meta
-        lines.append(
-            b'{"id":"%b","seq":%b,"channel":"%b","type":"%b","v":%b,"actor":%b%b,"payload":%b}'
-            % (event_id, number, wire, type_, v, actor, more, data)
-        )
+        lines.append(_line(wire, event_id, number, type_, v, actor, meta, data))
         last_id, seq, count = event_id, seq + 1, count + 1
     return count, last_id
 
@@ -142,6 +170,14 @@ def has_checksum(raw: Sequence[Any]) -> bool:
 _PLAIN_FIELDS: Final = 12
 _FIELDS: Final = 14
 _DATA_AT: Final = 9
+
+
+class Beginning(NamedTuple):
+    """The part of a page that was read: the ID of its last event, and the events and bytes it took."""
+
+    last_id: bytes
+    event_count: int
+    size_bytes: int
 
 
 class Replay:
@@ -282,7 +318,8 @@ class Replay:
     ) -> tuple[ArchivePlace | None, str, list[Entry]]:
         """A page from Redis; before it the place of the archive, if the events there are wanted first, and the floor's ID."""
         names = self._keys.of(channel)
-        place, floor, remains, found = await self._beginning(channel, command, first, last, limit, limit_bytes)
+        place, floor, remains, raw = await self._beginning(channel, command, first, last, limit, limit_bytes)
+        found = _packed_entries(raw, names.path)
 
         def take(raw: list[Reply], left_bytes: int) -> bool:
             for entry in _plain_entries(raw, names.path):
@@ -293,7 +330,8 @@ class Replay:
             return True
 
         if remains and self._may_read_plainly():
-            await self._read_on(names, found, last, limit, limit_bytes, take)
+            begun = Beginning(found[-1].id, len(found), sum(len(entry.data) for entry in found))
+            await self._read_on(names, begun, last, limit, limit_bytes, take)
         return place, floor, found
 
     async def _wire_page_over(
@@ -301,11 +339,11 @@ class Replay:
     ) -> tuple[ArchivePlace | None, str, WirePage]:
         """The same as on the wire, for a reader to whom nothing is opened."""
         names, wire = self._keys.of(channel), channel.wire.encode()
-        place, floor, remains, found = await self._beginning(channel, b"XRANGE", first, last, limit, limit_bytes)
-        page = WirePage.of(found, wire)
-        if not remains or len(page.lines) < len(found) or not self._may_read_plainly():
+        place, floor, remains, raw = await self._beginning(channel, b"XRANGE", first, last, limit, limit_bytes)
+        page = _packed_page(raw, names.path, wire)
+        if not remains or len(page.lines) < page.read_count or not self._may_read_plainly():
             return place, floor, page
-        lines, last_id = page.lines, found[-1].id
+        lines, last_id = page.lines, raw[-4]
 
         def take(raw: list[Reply], left_bytes: int) -> bool:
             nonlocal last_id
@@ -314,20 +352,21 @@ class Replay:
             )
             return count == len(raw)
 
-        await self._read_on(names, found, last, limit, limit_bytes, take)
+        begun = Beginning(last_id, len(lines), sum(map(len, lines)))
+        await self._read_on(names, begun, last, limit, limit_bytes, take)
         return place, floor, WirePage(page.first_seq, last_id.decode(), lines, len(lines))
 
     async def _beginning(
         self, channel: Channel, command: bytes, first: str, last: str, limit: int, limit_bytes: int
-    ) -> tuple[ArchivePlace | None, str, bool, list[Entry]]:
-        """A page by the script. If the third value is true, it is the beginning of one, which `_read_on` completes."""
+    ) -> tuple[ArchivePlace | None, str, bool, list[Reply]]:
+        """A page as the script gives it. If the third value is true, it is the beginning of one, which `_read_on` completes."""
         names = self._keys.of(channel)
         is_long = command == b"XRANGE" and limit >= PAGE_EVENTS and self._may_read_plainly()
         more = (int(self._cold is not None), LONG_EVENTS if is_long else 0)
         reply = await self._page(channel, (names.stream, names.meta), command, first, last, limit, limit_bytes, *more)
         epoch, mark, floor, remains, raw = reply
         place = ArchivePlace(channel, epoch.decode(), ArchiveMark.parse(mark.decode())) if mark else None
-        return place, floor.decode(), bool(remains), _packed_entries(raw, names.path)
+        return place, floor.decode(), bool(remains), raw
 
     def _may_read_plainly(self) -> bool:
         """Asked again once a beginning is there: of those that began together one is completed, and the others end there."""
@@ -336,7 +375,7 @@ class Replay:
     async def _read_on(
         self,
         names: ChannelKeys,
-        found: list[Entry],
+        begun: Beginning,
         upto: str,
         limit: int,
         limit_bytes: int,
@@ -346,8 +385,8 @@ class Replay:
 
         `take` gets the entries and the bytes that are left; it returns False if the page ends among them.
         """
-        calls, left_bytes = self._calls_in(names.partition), limit_bytes - sum(len(entry.data) for entry in found)
-        start, mean_bytes, left = found[-1].id, (limit_bytes - left_bytes) / len(found), limit - len(found)
+        calls, left_bytes = self._calls_in(names.partition), limit_bytes - begun.size_bytes
+        start, mean_bytes, left = begun.last_id, begun.size_bytes / begun.event_count, limit - begun.event_count
         self._plain_count += 1
         try:
             count = _part(left, left_bytes, mean_bytes)

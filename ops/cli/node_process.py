@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import dataclasses
 import errno
-import gc
 import multiprocessing
 import os
 import signal
@@ -31,6 +30,7 @@ from ops.cli.checks import key_problem
 from ops.cli.extensions import extensions_of
 from ops.cli.failure import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, CommandFailed
 from ops.cli.findings import Level
+from ops.cli.garbage import EVERY_S, ShortPauses
 from ops.cli.redis_checks import AWAY, OF_SETTINGS, check_redis
 from ops.tracing import exported_traces
 
@@ -82,9 +82,10 @@ async def run_node(
         while server.started and not serving.done() and server.config.app.state.hub is None:  # type: ignore[union-attr]  # our app
             await asyncio.wait({serving}, timeout=_LOOK_EVERY_S)
         if server.started and not serving.done():
-            forget_startup()
+            hub = server.config.app.state.hub  # type: ignore[union-attr]  # our app
+            hub.log.loops.every("garbage", ShortPauses().turn, EVERY_S)
             if siblings is not None:
-                own = partial(metrics_of, server.config.app.state.hub)  # type: ignore[union-attr]  # our app
+                own = partial(metrics_of, hub)
                 await shared.enter_async_context(await siblings.serve(own))
             on_ready()
         await serving
@@ -237,13 +238,3 @@ def url_of(bound: socket.socket) -> str:
     host, port, *_ = bound.getsockname()
     place = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104 - compared, not bound
     return f"http://{place}:{port}"
-
-
-def forget_startup() -> None:
-    """Exempt all existing objects from garbage collection; to be called once, when a process has started.
-
-    Objects made at start-up (modules, pydantic's schemas, botocore's service models) live as long as the process, and every
-    full collection would traverse all of them: the event loop was blocked for 80 to 140 ms in a worker with 200 answers.
-    """
-    gc.collect()
-    gc.freeze()

@@ -33,7 +33,8 @@ from hub.storage.timestamping import stamper_of
 from hub.uploads.finishing import open_finisher
 from ops.cli.extensions import extensions_of, find_modules_here
 from ops.cli.failure import EXIT_USAGE, CommandFailed
-from ops.cli.node_process import forget_startup, refuse_unusable_redis
+from ops.cli.garbage import forget_startup
+from ops.cli.node_process import refuse_unusable_redis
 from ops.cli.options import run
 from ops.tracing import exported_traces
 from streams.archive.keeper import Keeper

@@ -1,0 +1,94 @@
+"""Garbage of a node: nothing is looked at as a whole while the node is busy, and cycles end all the same."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Iterator
+
+import pytest
+
+from ops.cli.garbage import STEADY_TURNS, WAITS_MAX, ShortPauses
+
+GROWN = 20_000
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> Iterator[ShortPauses]:
+    """Collections of this process, for which growing by some blocks is much."""
+    monkeypatch.setattr("ops.cli.garbage.GROWTH", 1.0)
+    monkeypatch.setattr("ops.cli.garbage.GROWTH_BLOCKS", GROWN // 2)
+    thresholds = gc.get_threshold()
+    yield ShortPauses()
+    gc.set_threshold(*thresholds)
+    gc.unfreeze()
+
+
+class Ring:
+    """An object that only a collector can free."""
+
+    def __init__(self) -> None:
+        self.own = self
+
+
+async def test_a_cycle_that_was_set_aside_is_freed_once_the_memory_has_grown(pauses: ShortPauses) -> None:
+    """Not in the turn in which it has grown, but when it has not for a while."""
+    ring = Ring()
+    gone = weakref.ref(ring)
+    await pauses.turn()
+    del ring
+    ballast = [[number] for number in range(GROWN)]
+    for _ in range(STEADY_TURNS):
+        assert gone() is not None
+        await pauses.turn()
+    for _ in range(2):  # the turn that saw the growth was the first
+        await pauses.turn()
+
+    assert gone() is None
+    assert pauses.full_count == 1
+    assert len(ballast) == GROWN
+
+
+async def test_steady_memory_is_never_looked_at_as_a_whole(pauses: ShortPauses) -> None:
+    """Objects that come and go are freed by their last reference."""
+    for _ in range(3 * STEADY_TURNS):
+        assert len([[number] for number in range(GROWN)]) == GROWN
+        await pauses.turn()
+
+    assert pauses.full_count == 0
+
+
+async def test_memory_that_grows_without_an_end_is_looked_at_after_all(
+    pauses: ShortPauses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cycles in it may be why it grows."""
+    monkeypatch.setattr("ops.cli.garbage.STEADY", 0.0)  # whatever it is, it has grown
+    ballast = [[number] for number in range(GROWN)]
+    for _ in range(WAITS_MAX):
+        await pauses.turn()
+    before = pauses.full_count
+    await pauses.turn()
+
+    assert (before, pauses.full_count) == (0, 1)
+    assert len(ballast) == GROWN
+
+
+async def test_young_cycles_are_freed_as_usual_and_old_ones_not_by_themselves(pauses: ShortPauses) -> None:
+    """Python's own collections go on, but for those of the oldest generation."""
+    seen: list[int] = []
+
+    def note(phase: str, info: dict[str, int]) -> None:
+        if phase == "start":
+            seen.append(info["generation"])
+
+    young = weakref.ref(Ring())
+    gc.callbacks.append(note)
+    try:
+        kept = [[number] for number in range(200 * GROWN)]
+    finally:
+        gc.callbacks.remove(note)
+
+    assert young() is None
+    assert {0, 1} <= set(seen)
+    assert 2 not in seen
+    assert len(kept) == 200 * GROWN

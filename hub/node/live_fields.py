@@ -13,7 +13,7 @@ from streams.channel import Channel, Kind
 from streams.cursor import id_order
 from streams.envelope import Entry, read_own_live_entries
 from streams.json_bytes import to_json
-from streams.records.presence import PresenceStore, ReadMarks, people_of
+from streams.records.presence import PresenceStore, ReadMarks, people_json, people_of
 from streams.records.upload_store import OpenUploads, shown_uploads
 from streams.redis.calls import text_pairs
 from streams.redis.log import Log
@@ -182,10 +182,11 @@ def _with_people(told: bytes, people: Any, now_ms: int) -> bytes:
     """Adds the people who are present, as the last field."""
     if not people:
         return told[:-1] + b',"presence":[]}'
-    here = people_of([people], now_ms)
-    if isinstance(here, int):
-        return b'%b,"presence_count":%d}' % (told[:-1], here)
-    return b'%b,"presence":%b}' % (told[:-1], to_json([person._asdict() for person in here]))
+    if isinstance(people, int):
+        return b'%b,"presence_count":%d}' % (told[:-1], people)
+    if (here := people_json(people)) is None:
+        here = to_json([person._asdict() for person in people_of([people], now_ms)])
+    return b'%b,"presence":%b}' % (told[:-1], here)
 
 
 def _newest(marks: Mapping[str, str]) -> dict[str, str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Literal, NamedTuple
 
@@ -32,6 +33,8 @@ SCAN_COUNT: Final = 1_000
 LISTED_MAX: Final = 200
 """Maximum number of people listed in a snapshot; for a larger channel only their number is given."""
 
+_UNESCAPED: Final = re.compile(rb"[A-Za-z0-9_.@|+~ -]*")
+"""Texts that JSON writes as they are: names of users (`NAME_PATTERN`), statuses and numbers."""
 
 FOLLOWED_S: Final = 900
 """Time for which presence is told after somebody began to follow it, or said so again; as long as a live lane is kept."""
@@ -307,6 +310,21 @@ def people_of(answers: Sequence[Reply], now_ms: int) -> list[Present] | int:
     found = [_present(user, value) for user, value in text_pairs(people).items()]
     hidden = {user for raw in rest for user, said in _statuses(raw).items() if said.hides(now_ms)}
     return sorted(person for person in found if person.user not in hidden)
+
+
+def people_json(raw: Sequence[bytes]) -> bytes | None:
+    """The people in a channel that is no team as a JSON array, as `people_of` gives them for the answer to its `HGETALL`.
+
+    It is rendered by joining bytes, because each of a hundred people who come back at once gets all of them. None if a text
+    would have to be escaped, which none is that the hub writes.
+    """
+    if _UNESCAPED.fullmatch(b"".join(raw)) is None:
+        return None
+    shown = []
+    for user, value in sorted(zip(raw[::2], raw[1::2], strict=True)):
+        devices, _, status = value.partition(b" ")
+        shown.append(b'{"user":"%b","status":"%b","devices":%b}' % (user, status, devices))
+    return b"[" + b",".join(shown) + b"]"
 
 
 def _statuses(raw: Sequence[Reply]) -> dict[str, MemberStatus]:

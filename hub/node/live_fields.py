@@ -136,7 +136,7 @@ class LiveFields:
             if kind is Kind.CONVERSATION:
                 shown["read_markers"] = _newest(text_pairs(rest[1]))
             told = to_json(shown)
-        return _with_people(told, people, now_ms)
+        return _with_people(told, people)
 
     async def _fold(self, channel: Channel) -> None:
         """Folds all new entries of the live lane, page by page."""
@@ -178,15 +178,13 @@ def _nothing(kind: Kind) -> bytes:
 _NOTHING: Final = {kind: _nothing(kind) for kind in Kind}
 
 
-def _with_people(told: bytes, people: Any, now_ms: int) -> bytes:
+def _with_people(told: bytes, people: Any) -> bytes:
     """Adds the people who are present, as the last field."""
     if not people:
         return told[:-1] + b',"presence":[]}'
     if isinstance(people, int):
         return b'%b,"presence_count":%d}' % (told[:-1], people)
-    if (here := people_json(people)) is None:
-        here = to_json([person._asdict() for person in people_of([people], now_ms)])
-    return b'%b,"presence":%b}' % (told[:-1], here)
+    return b'%b,"presence":%b}' % (told[:-1], people_json(people))
 
 
 def _newest(marks: Mapping[str, str]) -> dict[str, str]:

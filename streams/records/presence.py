@@ -307,19 +307,18 @@ def people_of(answers: Sequence[Reply], now_ms: int) -> list[Present] | int:
     people, *rest = answers
     if isinstance(people, int):
         return people
-    found = [_present(user, value) for user, value in text_pairs(people).items()]
+    found = _people(people)
     hidden = {user for raw in rest for user, said in _statuses(raw).items() if said.hides(now_ms)}
-    return sorted(person for person in found if person.user not in hidden)
+    return [person for person in found if person.user not in hidden]
 
 
-def people_json(raw: Sequence[bytes]) -> bytes | None:
-    """The people in a channel that is no team as a JSON array, as `people_of` gives them for the answer to its `HGETALL`.
+def people_json(raw: Sequence[bytes]) -> bytes:
+    """The people in a channel that is no team as a JSON array, in the order of their names, from the answer to its `HGETALL`.
 
-    It is rendered by joining bytes, because each of a hundred people who come back at once gets all of them. None if a text
-    would have to be escaped, which none is that the hub writes.
+    It is rendered by joining bytes, because each of a hundred people who come back at once gets all of them.
     """
-    if _UNESCAPED.fullmatch(b"".join(raw)) is None:
-        return None
+    if _UNESCAPED.fullmatch(b"".join(raw)) is None:  # the hub writes no such text
+        return to_json([person._asdict() for person in _people(raw)])
     shown = []
     for user, value in sorted(zip(raw[::2], raw[1::2], strict=True)):
         devices, _, status = value.partition(b" ")
@@ -329,6 +328,10 @@ def people_json(raw: Sequence[bytes]) -> bytes | None:
 
 def _statuses(raw: Sequence[Reply]) -> dict[str, MemberStatus]:
     return {user: _read_status(value) for user, value in text_pairs(raw).items()}
+
+
+def _people(raw: Sequence[Reply]) -> list[Present]:
+    return sorted(_present(user, value) for user, value in text_pairs(raw).items())
 
 
 def _present(user: str, value: str) -> Present:

@@ -27,5 +27,9 @@ def test_both_ways_say_the_same(people: dict[str, str]) -> None:
 
 def test_a_text_that_must_be_escaped_is_left_to_the_general_way() -> None:
     """Somebody wrote it by hand."""
-    assert people_json(stored({'a"b': "1 online"})) is None
-    assert people_json(stored({"ä": "1 online"})) is None
+    by_hand = stored({'a"b': "1 online", "ä": "2 away"})
+
+    assert (
+        people_json(by_hand)
+        == '[{"user":"a\\"b","status":"online","devices":1},{"user":"ä","status":"away","devices":2}]'.encode()
+    )

@@ -250,7 +250,8 @@ class Tail:
         self._by_key: dict[bytes, Watched] = {}
         self._dirty: dict[bytes, Watched] = {}
         self._read_wire: Wire | None = None
-        self._is_reading = False
+        self._loop = asyncio.get_running_loop()
+        self._is_reading = self._is_due = False
         self._reading_back: dict[bytes, Watched] = {}
         self._without_keys: dict[bytes, Watched] = {}
         self._begun: dict[bytes, str] = {}
@@ -357,6 +358,12 @@ class Tail:
         self.distrust()
         for watched in several:
             self._dirty[watched.stream_key] = self._dirty[watched.live_key] = watched
+        if not self._is_due:  # channels that begin to be followed together are read together
+            self._is_due = True
+            self._loop.call_soon(self._read_due)
+
+    def _read_due(self) -> None:
+        self._is_due = False
         self._read()
 
     def _read(self) -> None:

@@ -391,8 +391,11 @@ class LeanWebSocket(asyncio.Protocol):
 def send_at_once(transport: asyncio.Transport) -> None:
     """Sets TCP_NODELAY, which asyncio does not set on listeners that it did not create itself.
 
-    Without it a second small write waits until the first is acknowledged, which a peer may delay by 40 ms.
+    Without it a second small write waits until the first is acknowledged, which a peer may delay by 40 ms. uvloop sets it on
+    every socket by itself.
     """
+    if type(transport).__module__ == "uvloop.loop":
+        return
     accepted = transport.get_extra_info("socket")
     if accepted is not None and accepted.family != socket.AF_UNIX:
         accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)

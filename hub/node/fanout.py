@@ -177,6 +177,7 @@ class Fanout:
     def close(self) -> None:
         """Stops following the tail, after the last subscriber left."""
         self._tail.unwatch(self.watched)
+        self.forget_held()
 
     def forget_held(self) -> None:
         """Drops the cached events, because one of them may have been erased."""

@@ -10,7 +10,9 @@ cycles may have gathered among what was set aside.
 from __future__ import annotations
 
 import gc
+import resource
 import sys
+from pathlib import Path
 from time import monotonic
 from typing import Final
 
@@ -18,9 +20,12 @@ from streams.slow_paths import SLOW_S, tell_slow
 
 EVERY_S: Final = 1.0
 GROWTH: Final = 1.5
-"""Growth of the memory in use, in blocks of Python's allocator, after which everything is looked at."""
+"""Growth of the memory in use after which everything is looked at: in blocks of Python's allocator, or in bytes of the process."""
 GROWTH_BLOCKS: Final = 200_000
-"""The least growth: about 20 MB, or 2,000 connections."""
+"""The least growth: about 20 MB of small objects, or 2,000 connections."""
+GROWTH_BYTES: Final = 67_108_864
+"""The least growth in bytes, which also counts large objects. Only Linux tells them."""
+_STATM: Final = Path("/proc/self/statm")
 STEADY: Final = 1.01
 """Growth in one turn up to which the memory does not grow any more."""
 STEADY_TURNS: Final = 10
@@ -54,13 +59,18 @@ class ShortPauses:
         self.full_count = 0
         self._steady = self._waits = 0
         self._kept_blocks = self._last_blocks = sys.getallocatedblocks()
+        self._kept_bytes = _resident_bytes()
 
     async def turn(self) -> None:
         """Collects what is young and sets the rest aside; to be called every second."""
         blocks = sys.getallocatedblocks()
         self._steady = self._steady + 1 if blocks <= self._last_blocks * STEADY else 0
-        self._last_blocks = blocks
-        if blocks < max(self._kept_blocks * GROWTH, self._kept_blocks + GROWTH_BLOCKS):
+        self._last_blocks, size_bytes = blocks, _resident_bytes()
+        self._kept_blocks, self._kept_bytes = min(self._kept_blocks, blocks), min(self._kept_bytes, size_bytes)
+        if not (
+            _has_grown(blocks, self._kept_blocks, GROWTH_BLOCKS)
+            or _has_grown(size_bytes, self._kept_bytes, GROWTH_BYTES)
+        ):
             self._waits = 0
         elif self._steady < STEADY_TURNS and self._waits < WAITS_MAX:
             self._waits += 1
@@ -78,5 +88,18 @@ class ShortPauses:
         self.full_count += 1
         self._waits = 0
         self._kept_blocks = self._last_blocks = sys.getallocatedblocks()
+        self._kept_bytes = _resident_bytes()
         if (took_s := monotonic() - began_s) >= SLOW_S:
             tell_slow("garbage collection", "everything", took_s)
+
+
+def _has_grown(now: int, kept: int, least: int) -> bool:
+    return now >= max(kept * GROWTH, kept + least)
+
+
+def _resident_bytes() -> int:
+    """The memory of this process; 0 where the system does not tell it."""
+    try:
+        return int(_STATM.read_bytes().split()[1]) * resource.getpagesize()
+    except OSError:
+        return 0

@@ -33,7 +33,7 @@ from streams.redis.calls import code_of, is_elsewhere, is_moved
 from streams.redis.durability import Barrier, DurabilityPolicy
 from streams.redis.keys import DEFAULT_LIMITS, Keys, Limits
 from streams.redis.scripts import load
-from streams.redis.wire import Reply, Wire
+from streams.redis.wire import Argument, Reply, Wire
 from streams.slow_paths import SLOW_S, tell_slow
 
 Result = Appended | StreamsError
@@ -326,24 +326,23 @@ class Appender:
         args = self._call.arguments(partition, [draft for draft, _, _ in group], batch.label, self._life_of(partition))
         self.batch_count += 1
         batch.due += 1
-        sent_s = monotonic()
+        batch.wire.send(partial(self._settle, batch, group, args, monotonic()), b"EVALSHA", SCRIPT.digest, *args)
 
-        def settle(reply: Reply) -> None:
-            if isinstance(reply, hiredis.ReplyError) and code_of(reply) == "NOSCRIPT":
-                self._reader.distrust()
-                batch.wire.send(settle, b"EVAL", SCRIPT.text, *args)
-                return
-            if isinstance(reply, Exception):
-                self._fail(batch, group, reply)
-            else:
-                took_s = monotonic() - sent_s
-                self.round_trips.observe(took_s)
-                if took_s >= SLOW_S:
-                    tell_slow("Redis call", "append", took_s)
-                self._written(batch, group, reply)
-            self._reply_came(batch)
-
-        batch.wire.send(settle, b"EVALSHA", SCRIPT.digest, *args)
+    def _settle(self, batch: _Batch, group: list[_Waiting], args: list[Argument], sent_s: float, reply: Reply) -> None:
+        """Take the reply to a call. No closure that sends itself again: its cycle would keep every batch until it is collected."""
+        if isinstance(reply, hiredis.ReplyError) and code_of(reply) == "NOSCRIPT":
+            self._reader.distrust()
+            batch.wire.send(partial(self._settle, batch, group, args, sent_s), b"EVAL", SCRIPT.text, *args)
+            return
+        if isinstance(reply, Exception):
+            self._fail(batch, group, reply)
+        else:
+            took_s = monotonic() - sent_s
+            self.round_trips.observe(took_s)
+            if took_s >= SLOW_S:
+                tell_slow("Redis call", "append", took_s)
+            self._written(batch, group, reply)
+        self._reply_came(batch)
 
     def _written(self, batch: _Batch, group: list[_Waiting], answers: list[bytes]) -> None:
         """Answer the drafts that are already durable; the others wait for their barrier (WAIT or WAITAOF)."""

@@ -57,6 +57,26 @@ class Listener(Protocol):
         """The log did not continue at the tail's position: every cursor of the channel must be checked again."""
 
 
+class _Nobody:
+    """The listener of a channel that is watched no more: the former one holds the channel, and both would stay until collected."""
+
+    def events(self, entries: list[Entry]) -> None:
+        """Takes nothing."""
+
+    def live(self, entries: list[Entry]) -> None:
+        """Takes nothing."""
+
+    def is_of(self, epoch: str) -> bool:  # noqa: ARG002 - the port's signature
+        """True of every epoch."""
+        return True
+
+    def broken(self) -> None:
+        """Does nothing."""
+
+
+_NOBODY: Final[Listener] = _Nobody()
+
+
 class Watched:
     """A watched channel: the tail's position in each of its two lanes.
 
@@ -276,6 +296,7 @@ class Tail:
             for key in (watched.stream_key, watched.live_key):
                 del self._by_key[key]
                 self._dirty.pop(key, None)
+        watched.listener = _NOBODY
 
     def move(self, watched: Watched, position: Position, live_id: str) -> None:
         """Continue at `position`, where the log was found to continue after a break.

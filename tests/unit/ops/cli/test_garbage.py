@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -29,6 +30,7 @@ class Ring:
 
     def __init__(self) -> None:
         self.own = self
+        self.text = b""
 
 
 async def test_a_cycle_that_was_set_aside_is_freed_once_the_memory_has_grown(pauses: ShortPauses) -> None:
@@ -47,6 +49,22 @@ async def test_a_cycle_that_was_set_aside_is_freed_once_the_memory_has_grown(pau
     assert gone() is None
     assert pauses.full_count == 1
     assert len(ballast) == GROWN
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the system does not tell the size of a process")
+async def test_large_objects_count_by_their_bytes(pauses: ShortPauses, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cycle of a few objects may hold megabytes."""
+    monkeypatch.setattr("ops.cli.garbage.GROWTH_BYTES", 8 << 20)
+    ring = Ring()
+    ring.text = b"x" * (64 << 20)
+    gone = weakref.ref(ring)
+    await pauses.turn()
+    del ring
+    for _ in range(STEADY_TURNS + 1):
+        await pauses.turn()
+
+    assert gone() is None
+    assert pauses.full_count == 1
 
 
 async def test_steady_memory_is_never_looked_at_as_a_whole(pauses: ShortPauses) -> None:

@@ -60,6 +60,8 @@ MODULES: Final[Mapping[str, str]] = MappingProxyType({
     "streams.records.settings": "each subscription: the channel's lists",
     "streams.redis.append": "each event into the log",
     "streams.redis.calls": "each question to Redis",
+    "streams.redis.cluster": "a class of it is derived from a compiled one",
+    "streams.redis.deleted": "a class of it is derived from a compiled one",
     "streams.redis.keys": "each event: the names of its keys",
     "streams.redis.log": "each event: its server",
     "streams.redis.looks": "each subscription",

@@ -82,6 +82,23 @@ def checksum(path: bytes, type_: bytes, v: bytes, actor: bytes, data: bytes, met
     return b"%d" % crc32(b"\n".join((path, type_, v, actor, meta, data)))
 
 
+class _Places:
+    """The keys of one call, each once. Compiled, a nested function in its place would form a cycle with its variables."""
+
+    def __init__(self, keys: list[bytes]) -> None:
+        self.keys = keys
+        self._places: dict[bytes, int] = {}
+
+    def place(self, key: bytes, *followers: bytes) -> int:
+        """The number of a key among the call's; its followers have the next ones."""
+        at = self._places.get(key)
+        if at is None:
+            self.keys.append(key)
+            at = self._places[key] = len(self.keys)
+            self.keys.extend(followers)
+        return at
+
+
 class AppendCall:
     """Packs drafts as KEYS and ARGV of scripts/append.lua.
 
@@ -103,17 +120,7 @@ class AppendCall:
             label: the batch's label, for the bell entries.
             life: the identity of the whole log.
         """
-        keys: list[bytes] = [self._keys.bell(partition), self._keys.work(partition)]
-        places: dict[bytes, int] = {}
-
-        def place(key: bytes, *followers: bytes) -> int:
-            at = places.get(key)
-            if at is None:
-                keys.append(key)
-                at = places[key] = len(keys)
-                keys.extend(followers)
-            return at
-
+        places = _Places([self._keys.bell(partition), self._keys.work(partition)])
         kept = self._limits
         argv: list[bytes | str | int] = [
             self._new_epoch(),
@@ -128,8 +135,8 @@ class AppendCall:
             kept.idempotency_window_s,
         ]
         for draft in drafts:
-            argv.extend(self._record(draft, place))
-        return [len(keys), *keys, *argv]
+            argv.extend(self._record(draft, places.place))
+        return [len(places.keys), *places.keys, *argv]
 
     def _record(self, draft: Draft, place: Callable[..., int]) -> tuple[bytes | str | int, ...]:
         names = self._keys.of(draft.channel)

@@ -1,5 +1,6 @@
 """The modules that a wheel holds compiled are loaded so, and the source tree's are not."""
 
+import ast
 import importlib
 import os
 from importlib.machinery import EXTENSION_SUFFIXES
@@ -29,3 +30,29 @@ def test_every_listed_module_has_its_source_beside_it() -> None:
     root = Path(importlib.import_module("ops.compiled").__file__ or "").parents[1]
 
     assert [name for name in MODULES if not (root / f"{name.replace('.', '/')}.py").exists()] == []
+
+
+def test_no_class_that_stays_python_is_derived_from_a_compiled_one() -> None:
+    """Compiled classes refuse it when one is made; exceptions do not."""
+    root = Path(importlib.import_module("ops.compiled").__file__ or "").parents[1]
+    sources = {name: root / f"{name.replace('.', '/')}.py" for name in MODULES}
+    compiled = {
+        node.name
+        for source in sources.values()
+        for node in ast.parse(source.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ClassDef) and not {"Exception"} & {ast.unparse(base) for base in node.bases}
+    }
+    others = [
+        path
+        for folder in ("streams", "hub", "consumers", "projections", "ops")
+        for path in (root / folder).rglob("*.py")
+        if path not in sources.values()
+    ]
+    derived = [
+        f"{path.relative_to(root)}: {node.name}"
+        for path in others
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef) and {ast.unparse(base) for base in node.bases} & compiled
+    ]
+
+    assert derived == []

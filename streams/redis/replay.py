@@ -40,7 +40,7 @@ PLAIN_AT_ONCE: Final = 1
 PLAIN_EVENTS: Final = 64
 """Maximum events of one XRANGE. The mean size of those before it bounds its bytes, but nothing does where events suddenly are
 large: then it is as many of the largest, of 1 MiB each, in one page at a time; other readers have the script meanwhile. With 250
-Redis has 5 % less to do for a page, and a reader may be sent 250 MB."""
+a long replay takes about a fifth less time, and a reader may be sent 250 MB."""
 
 
 def read_checked_entry(raw: Sequence[Any], path: bytes) -> Entry:

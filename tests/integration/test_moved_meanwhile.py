@@ -10,9 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hub.limits.slices import Slices
-from streams.channel import Channel, parse_channel
-from streams.envelope import Actor, Draft
+from streams.channel import parse_channel
 from streams.redis.log import Log
+from support.appending import fill
 from support.nodes import running_node, token
 from support.redis_server import RedisServer
 from support.socket_client import client
@@ -39,11 +39,6 @@ class HeldAt(Slices):
             self.is_asked.set()
             await self.may_go.wait()
         await super().turn()
-
-
-async def fill(log: Log, channel: Channel, text: str, count: int) -> None:
-    draft = Draft(channel, "chat.message", b'{"text":"%b"}' % text.encode(), Actor("user", "a"))
-    await asyncio.gather(*(log.append(draft) for _ in range(count)))
 
 
 def delete(command_line: CommandLine, redis: RedisServer, tenant: str, data: Path) -> None:

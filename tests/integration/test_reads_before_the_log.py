@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
 
 from streams.channel import Channel, parse_channel
-from streams.envelope import Actor, Draft
 from streams.records.archive import ArchiveRecords
 from streams.redis.log import Log
+from support.appending import fill
 
 EVENTS = 10_000
 TRIES = 5
@@ -20,8 +19,7 @@ TRIES = 5
 async def channel(log: Log, tenant: str) -> Channel:
     """A channel in which reading backwards past the first event would take Redis more than a millisecond."""
     channel = parse_channel(tenant, "conversation:long")
-    draft = Draft(channel, "chat.message", b'{"text":"hi"}', Actor("user", "alice"))
-    await asyncio.gather(*(log.append(draft) for _ in range(EVENTS)))
+    await fill(log, channel, "hi", EVENTS)
     return channel
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 
 from hub.limits.slices import Slices
-from streams.channel import Channel, parse_channel
-from streams.envelope import Actor, Draft
+from streams.channel import parse_channel
 from streams.redis.log import Log
+from support.appending import fill
 from support.nodes import running_node, token
 from support.redis_server import RedisServer
 from support.socket_client import client
@@ -30,11 +30,6 @@ class Held(Slices):
         self.is_asked.set()
         await self.may_go.wait()
         await super().turn()
-
-
-async def fill(log: Log, channel: Channel, text: str, count: int) -> None:
-    draft = Draft(channel, "chat.message", b'{"text":"%b"}' % text.encode(), Actor("user", "a"))
-    await asyncio.gather(*(log.append(draft) for _ in range(count)))
 
 
 async def test_a_page_of_a_former_log_is_not_sent_behind_the_gap(lone_redis: RedisServer, tenant: str) -> None:

@@ -1,10 +1,11 @@
-"""Appends drafts as clients do: returning any error, or repeating until confirmed."""
+"""Appends drafts as clients do: returning any error, repeating until confirmed, or many at once."""
 
 from __future__ import annotations
 
 import asyncio
 
-from streams.envelope import Appended, Draft
+from streams.channel import Channel
+from streams.envelope import Actor, Appended, Draft
 from streams.errors import StreamsError
 from streams.redis.log import Log
 
@@ -22,3 +23,9 @@ async def stored_at_last(log: Log, draft: Draft) -> Appended:
     while isinstance(answer := await outcome(log, draft), StreamsError):  # noqa: ASYNC110 - confirmed only by asking again
         await asyncio.sleep(0)
     return answer
+
+
+async def fill(log: Log, channel: Channel, text: str, count: int) -> None:
+    """Append so many messages with this text."""
+    draft = Draft(channel, "chat.message", b'{"text":"%b"}' % text.encode(), Actor("user", "a"))
+    await asyncio.gather(*(log.append(draft) for _ in range(count)))

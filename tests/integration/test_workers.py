@@ -46,6 +46,17 @@ async def samples(hub: NodeProcess, name: str) -> Counter[str]:
     return Counter({one.labels["worker"]: int(one.value) for one in found})
 
 
+async def test_each_process_collects_its_garbage_in_a_loop_that_is_watched(hub: NodeProcess) -> None:
+    """A loop that died would leave cycles for ever: Python's own full collections are off in a node."""
+    async with httpx.AsyncClient() as http:
+        text = (await http.get(f"{hub.url}/metrics")).text
+    found = [
+        one for family in text_string_to_metric_families(text) for one in family.samples if one.name == "hub_loop_up"
+    ]
+
+    assert {one.labels["worker"]: one.value for one in found if one.labels["loop"] == "garbage"} == {"0": 1, "1": 1}
+
+
 async def test_people_of_both_processes_are_present_counted_and_limited_together(hub: NodeProcess, tenant: str) -> None:
     url = hub.url.replace("http", "ws")
     async with AsyncExitStack() as opened:

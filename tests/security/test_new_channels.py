@@ -129,7 +129,8 @@ async def test_no_tenant_fills_redis_for_the_others(own_redis: RedisServer, tena
     ):
         redis = node.hub.log.redis
         used, ballast = int((await redis.info("memory"))["used_memory"]), 50 * 2**20
-        await redis.setrange("ballast", ballast - 1, "x")  # SET would fill a query buffer too, which counts until it shrinks
+        # SET would fill a query buffer as well, which counts until it shrinks.
+        await redis.setrange("ballast", ballast - 1, "x")
         max_bytes = int((used + ballast) / (RESERVE_FROM + 0.01))
         await redis.config_set("maxmemory", max_bytes)
         await until(lambda: node.hub.admission.is_reserve_open)

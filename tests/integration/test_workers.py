@@ -36,7 +36,6 @@ async def hub(redis_url: str, tmp_path: Path) -> AsyncIterator[NodeProcess]:
         await node.ready()
         up = 0
         while up < 2:  # a process reports to the other one a moment after it serves
-            await asyncio.sleep(0.05)
             up = (await samples(node, "hub_worker_up")).total()
         yield node
     finally:

@@ -180,7 +180,7 @@ class Fanout:
         self.forget_held()
 
     def forget_held(self) -> None:
-        """Drops the cached events, because one of them may have been erased."""
+        """Drops the cached events: one of them may have been erased, or nobody follows the channel any more."""
         self._held, self._held_bytes = None, 0
 
     def move(self, look: Look) -> None:
@@ -188,8 +188,7 @@ class Fanout:
         self.move_count += 1
         self.epoch = look.epoch
         self.default_agent = None
-        self._held = None
-        self._held_bytes = 0
+        self.forget_held()
         self._tail.move(self.watched, look.head, look.live_id)
 
     def go_on(self, look: Look) -> None:

@@ -102,11 +102,11 @@ async def test_young_cycles_are_freed_as_usual_and_old_ones_not_by_themselves(pa
     young = weakref.ref(Ring())
     gc.callbacks.append(note)
     try:
-        kept = [[number] for number in range(200 * GROWN)]
+        kept = [[number] for number in range(30 * GROWN)]
     finally:
         gc.callbacks.remove(note)
 
     assert young() is None
     assert {0, 1} <= set(seen)
     assert 2 not in seen
-    assert len(kept) == 200 * GROWN
+    assert len(kept) == 30 * GROWN

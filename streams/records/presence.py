@@ -316,13 +316,16 @@ def people_json(raw: Sequence[bytes]) -> bytes:
     """The people in a channel that is no team as a JSON array, in the order of their names, from the answer to its `HGETALL`.
 
     It is rendered by joining bytes, because each of a hundred people who come back at once gets all of them.
+
+    Raises:
+        ValueError: somebody wrote a value that does not begin with a number.
     """
     if _UNESCAPED.fullmatch(b"".join(raw)) is None:  # the hub writes no such text
         return to_json([person._asdict() for person in _people(raw)])
     shown = []
     for user, value in sorted(zip(raw[::2], raw[1::2], strict=True)):
         devices, _, status = value.partition(b" ")
-        shown.append(b'{"user":"%b","status":"%b","devices":%b}' % (user, status, devices))
+        shown.append(b'{"user":"%b","status":"%b","devices":%d}' % (user, status, int(devices)))
     return b"[" + b",".join(shown) + b"]"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,6 +24,13 @@ def test_both_ways_say_the_same(people: dict[str, str]) -> None:
 
     assert not isinstance(shown, int)
     assert people_json(stored(people)) == to_json([person._asdict() for person in shown])
+
+
+def test_a_number_written_by_hand_is_no_broken_json() -> None:
+    """It is read as a number, or refused, as the general way does."""
+    assert people_json(stored({"a": "007 online"})) == b'[{"user":"a","status":"online","devices":7}]'
+    with pytest.raises(ValueError, match="invalid literal"):
+        people_json(stored({"a": "two online"}))
 
 
 def test_a_text_that_must_be_escaped_is_left_to_the_general_way() -> None:

@@ -381,6 +381,26 @@ async def test_who_watches_while_a_batch_is_on_its_way_gets_its_events(
     assert seen.seqs == [1]
 
 
+async def test_who_is_watched_no_more_hides_no_event_of_the_next(log: Log, other: Log, tenant: str) -> None:
+    """A break is looked into, meanwhile the channel is followed anew from an older look, and then the former place moves on."""
+    channel = place(tenant)
+    await stored(other, said(channel))
+    former, seen = TailRecorder(log, channel), TailRecorder(log, channel)
+    look = await former.watch()
+    await stored(other, said(channel))
+    await former.until(events=1)  # the bell has been heard: nothing rings for this event again
+    tail, watched = log.tail_of(channel), former.watched
+    assert watched is not None
+
+    former.unwatch()
+    seen.epoch = look.epoch
+    seen.watched = tail.watch(channel, look.head, look.live_id, seen)
+    tail.move(watched, watched.position, look.live_id)
+    await seen.until(events=1)
+
+    assert seen.seqs == [2]
+
+
 @pytest.mark.parametrize("found_by", ["look", "append"])
 async def test_another_life_with_equal_ids_and_seqs_is_told(log: Log, other: Log, tenant: str, found_by: str) -> None:
     """Deleted and written again within a millisecond the first event may bear the same ID and seq: the bell tells of the life."""

@@ -65,7 +65,7 @@ class ShortPauses:
         """Collects what is young and sets the rest aside; to be called every second."""
         blocks = sys.getallocatedblocks()
         self._steady = self._steady + 1 if blocks <= self._last_blocks * STEADY else 0
-        self._last_blocks, size_bytes = blocks, _resident_bytes()
+        self._last_blocks, size_bytes = blocks, _resident_bytes() or self._kept_bytes
         self._kept_blocks, self._kept_bytes = min(self._kept_blocks, blocks), min(self._kept_bytes, size_bytes)
         if not (
             _has_grown(blocks, self._kept_blocks, GROWTH_BLOCKS)
@@ -88,7 +88,7 @@ class ShortPauses:
         self.full_count += 1
         self._waits = 0
         self._kept_blocks = self._last_blocks = sys.getallocatedblocks()
-        self._kept_bytes = _resident_bytes()
+        self._kept_bytes = _resident_bytes() or self._kept_bytes
         if (took_s := monotonic() - began_s) >= SLOW_S:
             tell_slow("garbage collection", "everything", took_s)
 
@@ -98,7 +98,7 @@ def _has_grown(now: int, kept: int, least: int) -> bool:
 
 
 def _resident_bytes() -> int:
-    """The memory of this process; 0 where the system does not tell it."""
+    """The memory of this process; 0 where the system does not tell it, or not now for lack of file descriptors."""
     try:
         return int(_STATM.read_bytes().split()[1]) * resource.getpagesize()
     except OSError:

@@ -35,8 +35,9 @@ async def hub(redis_url: str, tmp_path: Path) -> AsyncIterator[NodeProcess]:
     try:
         await node.ready()
         up = 0
-        while up < 2:  # a process reports to the other one a moment after it serves
-            up = (await samples(node, "hub_worker_up")).total()
+        async with asyncio.timeout(60):
+            while up < 2:  # a process reports to the other one a moment after it serves
+                up = (await samples(node, "hub_worker_up")).total()
         yield node
     finally:
         node.kill()

@@ -67,6 +67,18 @@ async def test_large_objects_count_by_their_bytes(pauses: ShortPauses, monkeypat
     assert pauses.full_count == 1
 
 
+async def test_a_size_that_is_not_told_once_is_no_growth(pauses: ShortPauses, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process may be out of file descriptors for a moment, which is when it is busy."""
+    monkeypatch.setattr("ops.cli.garbage.GROWTH_BYTES", 16 << 20)
+    with monkeypatch.context() as patched:
+        patched.setattr("ops.cli.garbage._STATM", Path("/nowhere"))
+        await pauses.turn()
+    for _ in range(STEADY_TURNS + 2):
+        await pauses.turn()
+
+    assert pauses.full_count == 0
+
+
 async def test_steady_memory_is_never_looked_at_as_a_whole(pauses: ShortPauses) -> None:
     """Objects that come and go are freed by their last reference."""
     for _ in range(3 * STEADY_TURNS):

@@ -161,7 +161,7 @@ async def test_silence_is_unavailable_and_leaves_no_answer_for_the_next() -> Non
 async def test_a_reply_that_came_while_this_process_stood_still_counts(redis_url: str, tenant: str) -> None:
     """A blocked loop is no silence of Redis: the reply lies in the socket when the time is found to be over."""
     wire = await open_wire(redis_url, "t")
-    asyncio.get_running_loop().call_later(0.15, time.sleep, 0.3)
+    asyncio.get_running_loop().call_later(0.15, time.sleep, 1.5)
 
     assert await wire.call("BLPOP", f"{tenant}:nothing", "0.25", timeout_s=0.2) is None
     assert wire.is_open

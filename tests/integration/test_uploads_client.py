@@ -171,7 +171,7 @@ async def test_expired_signature_is_renewed(hub: FileHub, tmp_path: Path, monkey
 
 
 async def test_command_line(hub: FileHub, tmp_path: Path) -> None:
-    """`hub upload CHANNEL FILE` prints the file's id and digest as one JSON line."""
+    """`hub upload CHANNEL FILE` prints the file's id and digest as a JSON line, the last one: every second it tells its progress."""
     path, data = a_file(tmp_path, 100_000)
     code = "import sys; from ops.cli import main; main(sys.argv[1:])"
     process = await asyncio.create_subprocess_exec(
@@ -182,5 +182,5 @@ async def test_command_line(hub: FileHub, tmp_path: Path) -> None:
     out, err = await process.communicate()
 
     assert process.returncode == 0, err.decode()
-    facts = json.loads(out)
+    facts = json.loads(out.splitlines()[-1])
     assert (facts["filename"], facts["size"], facts["sha256"]) == ("a file.bin", len(data), sha256(data).hexdigest())

@@ -26,6 +26,7 @@ from hub.config import Settings
 from hub.node.hub import Hub
 from hub.server import make_server
 from ops.embedded_redis.probe import free_port
+from support.until import until
 
 SECRET = "a-secret-for-tests-of-more-than-32-bytes"
 ALL = {f"{kind}:*": ["*"] for kind in ("conversation", "team", "document", "agent", "user")}
@@ -98,17 +99,21 @@ async def running_node(redis_url: str, **changes: Any) -> AsyncIterator[Node]:
         waiting.cancel()
         if task.done():
             await task
-        yield Node(_hub(server), server, port)
+        yield Node(await _opened(server), server, port)
     finally:
         server.should_exit = True
         await task
         bound.close()
 
 
-def _hub(server: uvicorn.Server) -> Hub:
-    app: Any = server.config.app
-    hub = app.state.hub
-    assert isinstance(hub, Hub)
+async def _opened(server: uvicorn.Server) -> Hub:
+    """The hub, which opens later where Redis does not answer within two seconds, as on a machine that stands still."""
+    state: Any = server.config.app.state  # type: ignore[union-attr]  # an application, not its name
+    try:
+        await until(lambda: state.hub is not None)
+    except TimeoutError:
+        raise AssertionError(f"the node has no hub: {state.waits_for}") from None
+    hub: Hub = state.hub
     return hub
 
 

@@ -3,19 +3,40 @@
 from __future__ import annotations
 
 import gc
+import resource
+import sys
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from ops.cli.garbage import STEADY_TURNS, WAITS_MAX, ShortPauses
+from ops.cli.garbage import GROWTH_BYTES, STEADY_TURNS, WAITS_MAX, ShortPauses, _resident_bytes
 
 GROWN = 20_000
+SIZE_BYTES = 512 << 20
 
 
 @pytest.fixture
-def pauses(monkeypatch: pytest.MonkeyPatch) -> Iterator[ShortPauses]:
+def statm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file in which the system tells this process's size: its real one changes also with what else runs on the machine."""
+    path = tmp_path / "statm"
+    monkeypatch.setattr("ops.cli.garbage._STATM", path)
+    tell(path, SIZE_BYTES)
+    return path
+
+
+def tell(statm: Path, size_bytes: int | None) -> None:
+    """Set the size of the process, as Linux tells it: in pages, after the size of its address space. None: it is not told."""
+    if size_bytes is None:
+        statm.unlink()
+        return
+    pages = size_bytes // resource.getpagesize()
+    statm.write_text(f"{2 * pages} {pages} 1024 64 0 512 0\n")
+
+
+@pytest.fixture
+def pauses(statm: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ShortPauses]:
     """Collections of this process, for which growing by some blocks is much."""
     monkeypatch.setattr("ops.cli.garbage.GROWTH", 1.0)
     monkeypatch.setattr("ops.cli.garbage.GROWTH_BLOCKS", GROWN // 2)
@@ -30,7 +51,6 @@ class Ring:
 
     def __init__(self) -> None:
         self.own = self
-        self.text = b""
 
 
 async def test_a_cycle_that_was_set_aside_is_freed_once_the_memory_has_grown(pauses: ShortPauses) -> None:
@@ -51,15 +71,13 @@ async def test_a_cycle_that_was_set_aside_is_freed_once_the_memory_has_grown(pau
     assert len(ballast) == GROWN
 
 
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the system does not tell the size of a process")
-async def test_large_objects_count_by_their_bytes(pauses: ShortPauses, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_large_objects_count_by_their_bytes(pauses: ShortPauses, statm: Path) -> None:
     """A cycle of a few objects may hold megabytes."""
-    monkeypatch.setattr("ops.cli.garbage.GROWTH_BYTES", 8 << 20)
     ring = Ring()
-    ring.text = b"x" * (64 << 20)
     gone = weakref.ref(ring)
     await pauses.turn()
     del ring
+    tell(statm, SIZE_BYTES + GROWTH_BYTES)
     for _ in range(STEADY_TURNS + 1):
         await pauses.turn()
 
@@ -67,16 +85,21 @@ async def test_large_objects_count_by_their_bytes(pauses: ShortPauses, monkeypat
     assert pauses.full_count == 1
 
 
-async def test_a_size_that_is_not_told_once_is_no_growth(pauses: ShortPauses, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_size_that_is_not_told_once_is_no_growth(pauses: ShortPauses, statm: Path) -> None:
     """A process may be out of file descriptors for a moment, which is when it is busy."""
-    monkeypatch.setattr("ops.cli.garbage.GROWTH_BYTES", 16 << 20)
-    with monkeypatch.context() as patched:
-        patched.setattr("ops.cli.garbage._STATM", Path("/nowhere"))
-        await pauses.turn()
+    tell(statm, None)
+    await pauses.turn()
+    tell(statm, SIZE_BYTES)
     for _ in range(STEADY_TURNS + 2):
         await pauses.turn()
 
     assert pauses.full_count == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no other system tells the size of a process in this way")
+def test_the_size_of_this_process_is_read() -> None:
+    """An interpreter with the tests is between 20 MB and 1 TB."""
+    assert 20 << 20 < _resident_bytes() < 1 << 40
 
 
 async def test_steady_memory_is_never_looked_at_as_a_whole(pauses: ShortPauses) -> None:

@@ -171,7 +171,7 @@ async def test_expired_signature_is_renewed(hub: FileHub, tmp_path: Path, monkey
 
 
 async def test_command_line(hub: FileHub, tmp_path: Path) -> None:
-    """`hub upload CHANNEL FILE` prints the file's id and digest as a JSON line, the last one: every second it tells its progress."""
+    """`hub upload CHANNEL FILE` prints JSON lines: its progress every second, at the end the id and digest of the file."""
     path, data = a_file(tmp_path, 100_000)
     code = "import sys; from ops.cli import main; main(sys.argv[1:])"
     process = await asyncio.create_subprocess_exec(

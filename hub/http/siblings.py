@@ -17,6 +17,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from streams.exposition import exposed
+from streams.lived_timeout import lived_timeout
 
 ANSWER_TIMEOUT_S: Final = 2.0
 """Time for a process to report; one that takes longer is reported as missing."""
@@ -56,7 +57,7 @@ class Siblings:
 
     async def _ask(self, number: int) -> bytes | None:
         try:
-            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+            async with lived_timeout(ANSWER_TIMEOUT_S):
                 reader, writer = await asyncio.open_unix_connection(self._folder / str(number))
                 try:
                     return await reader.read()

@@ -18,6 +18,7 @@ import hiredis
 from redis.asyncio.connection import ConnectionPool, parse_url
 
 from streams.errors import ConfigurationRefused, LogUnavailable
+from streams.lived_timeout import lived_timeout
 
 Reply = Any  # the RESP types: bytes, int, None, lists of these, hiredis.ReplyError
 Argument = bytes | str | int
@@ -128,7 +129,7 @@ class Wire(asyncio.Protocol):
 
     async def _answered(self, waiter: asyncio.Future[Reply], timeout_s: float) -> Reply:
         try:
-            async with asyncio.timeout(timeout_s):
+            async with lived_timeout(timeout_s):
                 return await waiter
         except TimeoutError as error:
             if waiter.done() and not waiter.cancelled():  # this process was stalled, and the reply had already arrived
@@ -172,7 +173,7 @@ async def open_wire(url: str, name: str, timeout_s: float = CONNECT_TIMEOUT_S) -
     options = _options(url)
     wire: Wire | None = None
     try:
-        async with asyncio.timeout(timeout_s):
+        async with lived_timeout(timeout_s):
             wire = await _connect(options)
             await _log_in(wire, options, name)
     except BaseException as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 import pytest
 
@@ -14,6 +13,7 @@ from streams.redis.durability import BARRIER_TIMEOUT_MS
 from streams.redis.log import Log
 from support.appending import outcome, stored_at_last
 from support.link import linked
+from support.lived_time import lived_time
 from support.nodes import running_node, token
 from support.redis_server import RedisServer
 from support.replica import port_of, replicated
@@ -34,12 +34,11 @@ async def test_replicated_means_that_a_replica_has_it(tenant: str) -> None:
         log = await Log.open(pair.master.url, durability=REPLICATED)
         stored = await log.append(said(tenant, 1, "c-1"))
         with pair.replica.stopped():
-            began = time.monotonic()
-            drafts = [said(tenant, n, f"h-{n}") for n in range(30)]  # in every partition
-            *unconfirmed, weaker = await asyncio.gather(
-                *(outcome(log, draft) for draft in drafts), outcome(log, said(tenant, 1, kind=Kind.TEAM))
-            )
-            took_s = time.monotonic() - began
+            async with lived_time() as since:
+                drafts = [said(tenant, n, f"h-{n}") for n in range(30)]  # in every partition
+                *unconfirmed, weaker = await asyncio.gather(
+                    *(outcome(log, draft) for draft in drafts), outcome(log, said(tenant, 1, kind=Kind.TEAM))
+                )
         again = await asyncio.gather(*(log.append(draft) for draft in drafts))
         is_same_wire = log.servers.by_partition[0]._wires._wires[0].is_open
         await log.close()
@@ -49,7 +48,7 @@ async def test_replicated_means_that_a_replica_has_it(tenant: str) -> None:
     assert isinstance(weaker, Appended)
     assert weaker.durability is Durability.MEMORY
     assert {(a.is_duplicate, a.durability, a.seq > 0) for a in again} == {(True, Durability.REPLICATED, True)}
-    assert took_s < 4 * BARRIER_TIMEOUT_MS / 1000  # one wait for all eight partitions
+    assert since.passed_s < 4 * BARRIER_TIMEOUT_MS / 1000  # one wait for all eight partitions
     assert is_same_wire
 
 

@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 import hiredis
 import pytest
@@ -164,6 +165,17 @@ async def test_a_reply_that_came_while_this_process_stood_still_counts(redis_url
     asyncio.get_running_loop().call_later(0.15, time.sleep, 1.5)
 
     assert await wire.call("BLPOP", f"{tenant}:nothing", "0.25", timeout_s=0.2) is None
+    assert wire.is_open
+    wire.abort()
+
+
+async def test_a_machine_that_stood_still_as_a_whole_costs_no_connection(lone_redis: RedisServer) -> None:
+    """Redis goes on a moment after this process, and so cannot have answered: both get the rest of the time."""
+    wire = await open_wire(lone_redis.url, "t")
+    for at_s, happens in ((0.1, lone_redis.stop), (0.11, partial(time.sleep, 1.5)), (0.3, lone_redis.resume)):
+        asyncio.get_running_loop().call_later(at_s, happens)
+
+    assert await wire.call("BLPOP", "nothing", "0.15", timeout_s=1.0) is None
     assert wire.is_open
     wire.abort()
 

@@ -15,6 +15,8 @@ from support.sdk_followers import Seen, compare, read_all
 
 PACE_S: Final = 0.05
 """Pause between two messages of a user, so that two cores serve all users."""
+LEAST: Final = 10
+"""Messages that each user writes at least."""
 
 
 @dataclass(slots=True)
@@ -65,12 +67,19 @@ class ProxiedUser:
             self._news.clear()
             await self._news.wait()
 
+    async def wrote(self, count: int) -> None:
+        """Wait until that many messages are acknowledged."""
+        while len(self.sent) < count and not self.problems:
+            self._news.clear()
+            await self._news.wait()
+
     async def _write(self, calm: asyncio.Event) -> None:
         async with HubClient(self.url, token(self.name, self.tenant)) as hub:
             number = 0
             while not calm.is_set():
                 number += 1
                 self.sent.append((await hub.send(self.channel.wire, f"{number} from {self.name}")).seq)
+                self._news.set()
                 await asyncio.sleep(PACE_S)
 
     async def _read(self) -> None:
@@ -116,4 +125,6 @@ async def rolling_restart(
                 node.start()
                 await node.wait_ready()
         await asyncio.gather(*(user.started() for user in slow_users))
+        async with asyncio.timeout(60):  # a quick restart, or a slow machine: a few messages would prove little
+            await asyncio.gather(*(user.wrote(LEAST) for user in (*users, *slow_users)))
         calm.set()

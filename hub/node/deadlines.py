@@ -18,6 +18,11 @@ EXPIRY_NOTICE_S: Final = 60.0
 """Seconds before the token expires at which `connection.expiring` is sent."""
 AGAIN_S: Final = 1.0
 """Seconds until a connection is checked again after its check raised an exception."""
+LATE_TICKS: Final = 2
+"""Ticks after which a check comes so late that the node must have stood still.
+
+What its clients sent meanwhile still lies in the sockets: such a check finds nobody silent, and the next one looks again.
+"""
 
 T = TypeVar("T")
 
@@ -72,6 +77,7 @@ class Deadlines:
         self._handshake_s, self._silence_s = settings.handshake_timeout_s, 2 * settings.heartbeat_interval_s
         tick_s = min(1.0, settings.heartbeat_interval_s / 4, settings.handshake_timeout_s / 4)
         self._wheel: DeadlineWheel[Connection] = DeadlineWheel(tick_s)
+        self._looked_at = clock.monotonic()
 
     def add(self, connection: Connection) -> None:
         """Watches a new connection, which must authenticate in time."""
@@ -99,30 +105,32 @@ class Deadlines:
     async def look(self) -> None:
         """Checks each connection whose next deadline has come."""
         now = self._clock.monotonic()
+        is_late = now - self._looked_at >= LATE_TICKS * self.tick_s
+        self._looked_at = now
         failures: list[Exception] = []
         for connection in self._wheel.due(now):
             if connection.look_at <= now and connection in self._connections:
                 try:
-                    self._check(connection, now)
+                    self._check(connection, now, is_late)
                 except Exception as error:  # a failure with one connection must not leave the others unwatched
                     failures.append(error)
                     self._look_at(connection, now + AGAIN_S)
         if failures:
             raise failures[0]
 
-    def _check(self, connection: Connection, now: float) -> None:
+    def _check(self, connection: Connection, now: float, is_late: bool) -> None:
         caller = connection.session.caller
         if caller is None:
-            if now >= connection.opened_at + self._handshake_s:
-                connection.fail(HubError(4008, "connection.init did not arrive in time"))
-            else:
-                self.add(connection)
+            limit_at, error = connection.opened_at + self._handshake_s, (4008, "connection.init did not arrive in time")
+        else:
+            limit_at, error = connection.heard_at + self._silence_s, (4016, "no message for two heartbeat intervals")
+        if now >= limit_at and not is_late:
+            connection.fail(HubError(*error))
             return
-        silent_at = connection.heard_at + self._silence_s
-        if now >= silent_at:
-            connection.fail(HubError(4016, "no message for two heartbeat intervals"))
-            return
-        self._look_at(connection, min(silent_at, now + self._check_token(connection, caller)))
+        left_s = max(limit_at - now, self.tick_s)
+        self._look_at(
+            connection, now + (left_s if caller is None else min(left_s, self._check_token(connection, caller)))
+        )
 
     def _check_token(self, connection: Connection, caller: Caller) -> float:
         """Warns the client before its token expires, or closes the connection; returns the seconds until the next check."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import jwt
@@ -182,6 +184,18 @@ async def test_silence_of_two_heartbeats_closes_with_4016(redis_url: str, tenant
     """A client that says nothing is taken for dead."""
     async with running_node(redis_url, heartbeat_interval_s=0.3) as node, client(node.ws_url, token("a", tenant)) as a:
         assert await a.closed() == 4016
+
+
+async def test_a_node_that_stood_still_does_not_take_its_clients_for_silent(redis_url: str, tenant: str) -> None:
+    """It hears first what they said meanwhile; all of them would come back at once otherwise."""
+    async with running_node(redis_url, heartbeat_interval_s=0.6) as node, client(node.ws_url, token("a", tenant)) as a:
+        is_awake = asyncio.Event()
+        for at_s, happens in ((0.1, partial(time.sleep, 2.0)), (0.4, is_awake.set)):  # a check comes before the second
+            asyncio.get_running_loop().call_later(at_s, happens)
+        await is_awake.wait()
+        answer = await a.answer("connection.heartbeat", {})
+
+    assert answer["type"] == "connection.heartbeat"
 
 
 async def test_a_second_init_closes_with_4023(node: Node, tenant: str) -> None:

@@ -381,8 +381,9 @@ class Connection:
         self._is_busy = True
         if self.session.state is SessionState.AUTHENTICATING and self._transport is not None:
             self._transport.trust()
-        self._task = asyncio.get_running_loop().create_task(self._run(command, work))
-        self._task.add_done_callback(lambda _: work.close())  # the socket may have closed before the work started
+        unbegun = [work]
+        self._task = asyncio.get_running_loop().create_task(self._run(command, unbegun))
+        self._task.add_done_callback(lambda _: _close(unbegun))  # the socket may have closed before the work began
 
     # Called by handlers
 
@@ -516,12 +517,12 @@ class Connection:
     def _is_backlog_full(self) -> bool:
         return len(self._backlog or ()) >= BACKLOG_MAX or self._backlog_bytes >= BACKLOG_BYTES_MAX
 
-    async def _run(self, command: Command, work: Coroutine[Any, Any, Outcome]) -> None:
+    async def _run(self, command: Command, unbegun: list[Coroutine[Any, Any, Outcome]]) -> None:
         began_s = self._owner.clock.monotonic()
         try:
             await self._settled()
             try:
-                outcome = await work
+                outcome = await unbegun.pop()
             except HubError as refusal:
                 outcome = unless_stored(command, refusal)
             if self._owner.new_channels.has_debtors and isinstance(outcome, Append):
@@ -543,9 +544,13 @@ class Connection:
             self._all_settled = asyncio.get_running_loop().create_future()
             await self._all_settled
 
+    def _emptied_backlog(self) -> deque[object] | None:
+        backlog, self._backlog = self._backlog, None
+        return backlog
+
     def _take_backlog(self) -> None:
         clock = self._owner.clock
-        backlog, self._backlog = self._backlog, None
+        backlog = self._emptied_backlog()  # not here: compiled, it would count as None to the end of the function
         while backlog and self.session.state is not SessionState.CLOSED and not self._must_wait(clock.monotonic()):
             message = backlog.popleft()
             self._began_s = clock.monotonic()  # what it waited for is another command's time
@@ -555,7 +560,8 @@ class Connection:
             else:
                 self._handle(self.session.take(message, clock.monotonic()))
         if self.session.state is SessionState.CLOSED:
-            self._backlog, self._backlog_bytes = None, 0
+            self._emptied_backlog()
+            self._backlog_bytes = 0
         elif backlog:
             self._backlog = backlog if self._backlog is None else self._backlog + backlog
         if self._backlog is None and self._transport is not None:
@@ -609,3 +615,9 @@ class Connection:
 
 async def _decided(outcome: Outcome) -> Outcome:
     return outcome
+
+
+def _close(unbegun: list[Coroutine[Any, Any, Outcome]]) -> None:
+    """Closes what never began. A coroutine that has ended is not closed again: compiled ones raise an exception then."""
+    for work in unbegun:
+        work.close()

@@ -171,6 +171,7 @@ async def test_lists_that_were_read_before_a_change_are_not_kept(redis_url: str,
     assert (late, access.known(channel)) == (None, {})
 
 
+@pytest.mark.interpreted
 async def test_who_was_removed_reads_no_further_although_redis_was_lost_just_then(
     redis_url: str, tenant: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -233,6 +233,7 @@ def compressions() -> Iterator[list[FrameType]]:
         sys.setprofile(None)
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize("capabilities", [["batch"], []])
 @pytest.mark.parametrize("is_deflate", [True, False])
 async def test_an_event_is_compressed_once_for_a_thousand(

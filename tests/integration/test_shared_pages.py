@@ -57,6 +57,7 @@ async def test_equal_cursors_share_their_pages_and_each_gets_every_event(lone_re
         assert end - between <= (between - begin) / 4  # without sharing nine tenths
 
 
+@pytest.mark.interpreted
 async def test_readers_who_come_during_a_read_wait_for_it(
     lone_redis: RedisServer, tenant: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -56,3 +56,43 @@ def test_no_class_that_stays_python_is_derived_from_a_compiled_one() -> None:
     ]
 
     assert derived == []
+
+
+def test_no_attribute_is_read_after_it_was_set_to_none_in_the_same_function() -> None:
+    """The type checker takes it for None to the end of the function, whatever was called since; compiled, reading it raises."""
+    root = Path(importlib.import_module("ops.compiled").__file__ or "").parents[1]
+    found = [
+        f"{name}: {function.name}: {read}"
+        for name in MODULES
+        for function in ast.walk(ast.parse((root / f"{name.replace('.', '/')}.py").read_text(encoding="utf-8")))
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        for read in _read_after_none(function)
+    ]
+
+    assert found == []
+
+
+def test_what_is_read_after_it_was_set_to_none_is_found() -> None:
+    """Alone, in a tuple, and not where it was only read before."""
+    code = "def f(self):\n a, self.x = self.x, None\n self.y = None\n g()\n return self.x, self.y, self.z"
+
+    assert _read_after_none(ast.parse(code).body[0]) == ["self.x", "self.y"]
+
+
+def _read_after_none(function: ast.AST) -> list[str]:
+    nodes = list(ast.walk(function))
+    pairs = [(target, node.value) for node in nodes if isinstance(node, ast.Assign) for target in node.targets]
+    for target, value in list(pairs):
+        if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
+            pairs += zip(target.elts, value.elts, strict=True)
+    emptied = {
+        ast.unparse(target): target.lineno
+        for target, value in pairs
+        if isinstance(target, ast.Attribute) and isinstance(value, ast.Constant) and value.value is None
+    }
+    return [
+        text
+        for node in nodes
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)
+        if (text := ast.unparse(node)) in emptied and node.lineno > emptied[text]
+    ]

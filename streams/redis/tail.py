@@ -378,9 +378,7 @@ class Tail:
     def _mark(self, several: Iterable[Watched]) -> None:
         self.distrust()
         for watched in several:
-            if (
-                self._by_key.get(watched.stream_key) is watched
-            ):  # one that is watched no more must not displace its successor
+            if self._by_key.get(watched.stream_key) is watched:  # a former one must not displace its successor
                 self._dirty[watched.stream_key] = self._dirty[watched.live_key] = watched
         if not self._is_due:  # channels that begin to be followed together are read together
             self._is_due = True

@@ -146,9 +146,7 @@ def test_users_lose_nothing_and_see_no_error_while_the_nodes_are_restarted(case:
     assert user.starts >= (1 if case == BUFFERING else 2)
     ways = {"buffering": {"http-poll"}, NO_WEBSOCKET: {"http-stream"}}
     used = user.transports - {"None"}
-    if (
-        kind == NO_WEBSOCKET
-    ):  # a stopping node may end a stream before its first byte, as a proxy does that lets none through
+    if kind == NO_WEBSOCKET:  # it polls where a stopping node ends its stream before the first byte
         used.discard("http-poll")
     assert used == ways.get(kind, {"websocket"})
 

@@ -120,9 +120,8 @@ async def test_a_shared_page_is_let_go(redis_url: str, tenant: str) -> None:
         pages.forget(fanout)
         again = await pages.read(fanout, "0", head)
         assert again is not shared
-        lines = min(
-            again.events.lines, shared.events.lines, key=len
-        )  # a page ends early where the node has stood still
+        # a page ends early where the node has stood still
+        lines = min(again.events.lines, shared.events.lines, key=len)
         assert lines == again.events.lines[: len(lines)] == shared.events.lines[: len(lines)] != []
 
         await until(lambda: not pages._shared)
